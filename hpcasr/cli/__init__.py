@@ -1,0 +1,62 @@
+"""The command line.  Each command imports its work inside its function, so `--help` never starts MPI."""
+
+import os
+import sys
+
+import click
+
+from hpcasr import __version__
+from hpcasr.cli.align import align
+from hpcasr.cli.data import data
+from hpcasr.errors import BadInput, CheckFailed
+
+RANK_VARIABLES = 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK', 'SLURM_PROCID'
+
+
+@click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@click.version_option(__version__, prog_name='hpcasr')
+def cli():
+    """Train acoustic models with distributed SGD, under mpirun or srun.
+
+    \b
+    Examples:
+      mpirun -n 2 hpcasr train
+      srun hpcasr train train.h5 --dev dev.h5 --algo=sync-allreduce --out exp/first
+    """
+
+
+for command in align, data:
+    cli.add_command(command)
+
+
+def main(argv=None):
+    """Run one command; return its exit status (0 done, 1 a check failed, 2 bad input or usage, 75 start me again)."""
+    try:
+        return cli.main(args=argv, prog_name='hpcasr', standalone_mode=False) or 0
+    except click.ClickException as e:
+        return say(f'{usage(e)}{e.format_message()}', 2)
+    except click.Abort:
+        return say('interrupted', 130)
+    except BadInput as e:
+        return say(str(e), 2)
+    except CheckFailed as e:
+        return say(str(e), 1)
+    except BrokenPipeError:  # `hpcasr ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def usage(e):
+    context = getattr(e, 'ctx', None)
+    return f'{context.command_path.removeprefix("hpcasr").strip()}: '.removeprefix(': ') if context else ''
+
+
+def say(line, status):
+    """Print `line` once per job: every rank of a job meets the same command line."""
+    if rank_by_environment() in (None, 0):
+        click.echo('hpcasr: error: ' + ' '.join(line.split()), err=True)
+    return status
+
+
+def rank_by_environment():
+    return next((int(os.environ[v]) for v in RANK_VARIABLES if os.environ.get(v, '').isdigit()), None)
