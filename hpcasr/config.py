@@ -1,0 +1,176 @@
+"""The configuration of a training run: every field is a key of the TOML file, with its default, unit and reason.
+
+Precedence: defaults < `--config FILE.toml` < `--set section.key=value` < named options.
+"""
+
+import difflib
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from hpcasr.errors import BadInput
+
+
+def key(default, why, choices=()):
+    return field(default=default, metadata={'why': why, 'choices': tuple(choices)})
+
+
+@dataclass(frozen=True)
+class Model:
+    preset: str = key('small', 'named shape; the keys below override it', ())
+    kind: str = key('', 'network between features and softmax', ('', 'dnn', 'lstm', 'blstm'))
+    layers: int = key(0, 'hidden layers; 0: of the preset')
+    cells: int = key(0, 'units per hidden layer, and per direction in a blstm; 0: of the preset')
+    bottleneck: int = key(-1, 'units of the linear layer before the softmax, 0 for none; -1: of the preset')
+    activation: str = key('', 'of a dnn', ('', 'sigmoid', 'relu', 'tanh'))
+    dropout: float = key(-1.0, 'probability to drop a hidden unit; -1: of the preset')
+
+
+@dataclass(frozen=True)
+class Data:
+    chunk: int = key(21, 'frames of a sample (T; 21 in arXiv 2002.10502)')
+    batch: int = key(32, 'samples per rank and step (m); the global batch M is ranks x m')
+    holdout: float = key(0.05, 'fraction of the frames, by whole speakers, held out where no --dev is given')
+    ahead: int = key(8, 'batches read ahead by the reading thread of each rank')
+    seed: int = key(0, 'of the order of the samples, the initial parameters and dropout')
+
+
+@dataclass(frozen=True)
+class Optim:
+    optimizer: str = key('sgd', 'update rule', ('sgd', 'adam'))
+    lr: float = key(0.1, 'learning rate at a global batch of `lr_batch` samples')
+    lr_batch: int = key(256, 'global batch at which `lr` holds, scaled linearly to M; 0: no scaling')
+    momentum: float = key(0.9, 'of sgd')
+    beta1: float = key(0.9, 'of adam')
+    beta2: float = key(0.999, 'of adam')
+    epsilon: float = key(1e-8, 'of adam')
+    clip: float = key(0.0, 'largest 2-norm of the mean gradient; 0: no clipping')
+    schedule: str = key('paper', 'paper: linear warm-up, then x 1/sqrt(2) an epoch; newbob: halve when held-out '
+                        'cross-entropy stalls', ('paper', 'newbob', 'constant'))
+    warmup: float = key(1.0, 'epochs of linear warm-up from `lr` to the scaled rate')
+    hold: float = key(4.0, 'epochs at the full rate, warm-up included, before the decay of schedule paper')
+    newbob_threshold: float = key(0.005, 'relative gain of held-out cross-entropy under which newbob starts halving')
+
+
+@dataclass(frozen=True)
+class Train:
+    algo: str = key('sync-allreduce', 'distributed-SGD algorithm')
+    epochs: int = key(8, 'passes over the training samples')
+    max_steps: int = key(0, 'stop after this many steps of this run; 0: all epochs')
+    dtype: str = key('float32', 'of parameters and arithmetic', ('float32', 'float64'))
+    backend: str = key('reference', 'implementation of the layers', ('reference',))
+    bucket: int = key(1 << 20, 'entries of the gradient whose reduction starts at once, while backward runs')
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    every: int = key(0, 'global samples between checkpoints; 0: at the end of every epoch')
+    keep: int = key(3, 'newest checkpoints kept')
+
+
+@dataclass(frozen=True)
+class Report:
+    every: int = key(10, 'steps between lines of metrics.jsonl')
+    tensorboard: bool = key(True, 'write TensorBoard events')
+
+
+@dataclass(frozen=True)
+class Config:
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    report: Report = field(default_factory=Report)
+
+    def with_values(self, values, source):
+        """A copy in which `values`, {'section.key': value or text}, are set.
+
+        Raises BadInput for an unknown key (naming the nearest), a value of another type, or a choice that does not exist.
+        """
+        sections = {}
+        for name, value in values.items():
+            section, f = locate(name, source)
+            sections.setdefault(section, {})[f.name] = convert(name, f, value, source)
+        return replace(self, **{s: replace(getattr(self, s), **v) for s, v in sections.items()})
+
+    def flat(self):
+        """{'section.key': value} of every key."""
+        return {f'{s}.{k}': v for s, section in asdict(self).items() for k, v in section.items()}
+
+
+KEYS = {f'{section.name}.{f.name}': (section.name, f)
+        for section in fields(Config) for f in fields(section.default_factory)}
+
+
+def locate(name, source):
+    if name in KEYS:
+        return KEYS[name]
+    near = difflib.get_close_matches(name, KEYS, 1, 0) or [k for k in KEYS if k.endswith('.' + name)]
+    raise BadInput(f'{source}: unknown key {name}; did you mean {near[0]}?')
+
+
+def convert(name, f, value, source):
+    try:
+        value = PARSE[f.type](value)
+    except (TypeError, ValueError):
+        raise BadInput(f'{source}: {name} = {value!r} is not of type {f.type.__name__}') from None
+    choices = f.metadata['choices']
+    if choices and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, 1, 0)
+        raise BadInput(f'{source}: {name} = {value!r}; choose one of {", ".join(filter(None, choices))}'
+                       + (f' (did you mean {near[0]}?)' if near and near[0] else ''))
+    return value
+
+
+def parse_int(value):
+    """An integer; text may end in K, M or G."""
+    if isinstance(value, bool) or isinstance(value, float) and value != int(value):
+        raise ValueError(value)
+    if isinstance(value, str) and value[-1:].upper() in SIZES:
+        return int(float(value[:-1])*SIZES[value[-1].upper()])
+    return int(value)
+
+
+def parse_float(value):
+    if isinstance(value, bool):
+        raise ValueError(value)
+    return float(value)
+
+
+def parse_bool(value):
+    return {'true': True, 'false': False}[str(value).lower()] if str(value).lower() in ('true', 'false') else int('x')
+
+
+def parse_str(value):
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
+
+
+SIZES = {'K': 10**3, 'M': 10**6, 'G': 10**9}
+PARSE = {int: parse_int, float: parse_float, bool: parse_bool, str: parse_str}
+
+
+def resolve(toml=None, assignments=(), options=None):
+    """The Config of a command line: file `toml`, `assignments` 'section.key=value', `options` {'section.key': value}."""
+    config = Config()
+    if toml:
+        config = config.with_values(read_toml(toml), toml)
+    for text in assignments:
+        name, equals, value = text.partition('=')
+        if not equals:
+            raise BadInput(f'--set {text}: write --set section.key=value')
+        config = config.with_values({name.strip(): value.strip()}, '--set')
+    return config.with_values(options or {}, 'command line')
+
+
+def read_toml(path):
+    try:
+        with open(path, 'rb') as file:
+            content = tomllib.load(file)
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}') from None
+    except tomllib.TOMLDecodeError as e:
+        raise BadInput(f'{path}: not TOML: {e}') from None
+    return {f'{s}.{k}' if isinstance(v, dict) else s: x
+            for s, v in content.items() for k, x in (v.items() if isinstance(v, dict) else [(s, v)])}
