@@ -29,7 +29,6 @@ setup(
         'soundfile>=0.12',
         'soxr>=0.5',
         'tensorboardX>=2.6.2',
-        'threadpoolctl>=3.5',
         'tqdm>=4.66',
     ],
     extras_require={

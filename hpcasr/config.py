@@ -4,6 +4,7 @@ Precedence: defaults < `--config FILE.toml` < `--set section.key=value` < named 
 """
 
 import difflib
+import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 
@@ -55,7 +56,6 @@ class Optim:
 class Train:
     algo: str = key('sync-allreduce', 'distributed-SGD algorithm')
     epochs: int = key(8, 'passes over the training samples')
-    max_steps: int = key(0, 'stop after this many steps of this run; 0: all epochs')
     dtype: str = key('float32', 'of parameters and arithmetic', ('float32', 'float64'))
     backend: str = key('reference', 'implementation of the layers', ('reference',))
     bucket: int = key(1 << 20, 'entries of the gradient whose reduction starts at once, while backward runs')
@@ -174,3 +174,15 @@ def read_toml(path):
         raise BadInput(f'{path}: not TOML: {e}') from None
     return {f'{s}.{k}' if isinstance(v, dict) else s: x
             for s, v in content.items() for k, x in (v.items() if isinstance(v, dict) else [(s, v)])}
+
+
+def explain(config):
+    """Every key as TOML, with its meaning and choices as comments."""
+    values, lines, section = config.flat(), [], None
+    for name, (head, f) in KEYS.items():
+        if head != section:
+            lines += ['', f'[{head}]']
+            section = head
+        choices = ' | '.join(filter(None, f.metadata['choices']))
+        lines.append(f'{f.name} = {json.dumps(values[name])}  # {f.metadata["why"]}{f" ({choices})" if choices else ""}')
+    return '\n'.join(lines[1:])

@@ -1,1 +1,16 @@
+"""The distributed-SGD algorithms, looked up by the name that `--algo` takes."""
 
+import difflib
+
+from hpcasr.algorithms.sync_allreduce import SyncAllreduce
+from hpcasr.errors import BadInput
+
+ALGORITHMS = {cls.name: cls for cls in [SyncAllreduce]}
+
+
+def get_algorithm(name):
+    """The class called `name`; raises BadInput naming the nearest one."""
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(name, ALGORITHMS, 1, 0)[0]
+        raise BadInput(f'--algo={name}: there is no such algorithm; did you mean {near}? (all: {", ".join(ALGORITHMS)})')
+    return ALGORITHMS[name]

@@ -5,9 +5,11 @@ import sys
 
 import click
 
-from hpcasr import __version__
+from hpcasr import __version__, faults
 from hpcasr.cli.align import align
 from hpcasr.cli.data import data
+from hpcasr.cli.report import report
+from hpcasr.cli.train import train
 from hpcasr.errors import BadInput, CheckFailed
 
 RANK_VARIABLES = 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK', 'SLURM_PROCID'
@@ -25,12 +27,18 @@ def cli():
     """
 
 
-for command in align, data:
+for command in align, data, train, report:
     cli.add_command(command)
 
 
 def main(argv=None):
     """Run one command; return its exit status (0 done, 1 a check failed, 2 bad input or usage, 75 start me again)."""
+    status = run(argv)
+    faults.finished(status)
+    return status
+
+
+def run(argv):
     try:
         return cli.main(args=argv, prog_name='hpcasr', standalone_mode=False) or 0
     except click.ClickException as e:

@@ -1,0 +1,59 @@
+"""The operations of a layer, in plain NumPy: correct and readable, the oracle of the other backends."""
+
+import numpy as np
+
+from hpcasr.kernels.reference import activation, affine, lstm, softmax_ce, update
+
+
+class Ops:
+    """Operations with a gradient return (y, backward); backward(dy, *gradients) assigns `gradients` and returns dx."""
+
+    name = 'reference'
+
+    def asarray(self, x, dtype=None):
+        """`x`, from the host, where this backend computes."""
+        return np.asarray(x, dtype)
+
+    def affine(self, x, W, b):
+        """x W + b; backward(dy, dW, db, need_dx=True)."""
+        def backward(dy, dW, db, need_dx=True):
+            return affine.backward(dy, x, W, dW, db, need_dx)
+        return affine.forward(x, W, b), backward
+
+    def activation(self, function, x):
+        """'sigmoid', 'relu' or 'tanh' of x; backward(dy)."""
+        y = activation.forward(function, x)
+        return y, lambda dy: activation.backward(function, dy, y)
+
+    def lstm(self, x, Wx, Wh, b, mask=None, reverse=False):
+        """h [T, B, H] of a sequence x [T, B, D], from its end if `reverse`; backward(dh, dWx, dWh, db, need_dx=True).
+
+        mask [T, B] bool: h and c are zero, and so is dx, where it is False; None: True everywhere.
+        """
+        flip = slice(None, None, -1 if reverse else 1)
+        h, tape = lstm.forward(x[flip], Wx, Wh, b, None if mask is None else mask[flip])
+
+        def backward(dh, dWx, dWh, db, need_dx=True):
+            dx = lstm.backward(dh[flip], tape, Wx, Wh, dWx, dWh, db, need_dx)
+            return dx[flip] if need_dx else None
+
+        return h[flip], backward
+
+    def softmax_ce(self, logits, targets, mask=None):
+        """(Σ cross-entropy in nats, frame errors, d logits of that sum) over all frames; overwrites logits."""
+        return softmax_ce.softmax_ce(logits, targets, mask)
+
+    def log_softmax(self, logits):
+        """ln softmax over the last axis, in place."""
+        return softmax_ce.log_softmax(logits)
+
+    def sgd(self, x, g, v, lr, momentum, scratch):
+        """Update x and v [n] in place; `scratch` [any length] is overwritten."""
+        update.sgd(x, g, v, lr, momentum, scratch)
+
+    def adam(self, x, g, m, v, t, lr, beta1, beta2, epsilon, scratch):
+        """Update x, m and v [n] in place with step count t, from 1; `scratch` [any length] is overwritten."""
+        update.adam(x, g, m, v, t, lr, beta1, beta2, epsilon, scratch)
+
+    def synchronize(self):
+        """Wait until all results can be read by the host."""

@@ -1,0 +1,181 @@
+"""Checkpoints: either whole, or not there.
+
+EXP/checkpoints/000000123456/        named by the global samples consumed
+    shared.h5                        what all learners agree on, written by learner 0
+    rank0003.h5                      what only learner 3 has, where an algorithm has such a state
+    manifest.json                    written last: sizes and SHA-256 of the files, world, versions, configuration
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import h5py
+import numpy as np
+
+from hpcasr.errors import BadInput
+
+FORMAT = 'hpcasr-checkpoint', 1
+
+
+class Checkpoints:
+    """The checkpoints of one experiment, shared by all learners.
+
+    path   directory of the experiment
+    keep   how many of the newest stay
+    """
+
+    def __init__(self, path, comm, keep=3):
+        self.root, self.comm, self.keep = pathlib.Path(path)/'checkpoints', comm, keep
+
+    def save(self, samples, shared, own, facts):
+        """Write one checkpoint; every learner calls it at the same step.
+
+        shared   {name: array or number}, equal on all learners
+        own      the same, of this learner alone; may be empty
+        facts    {name: JSON value} for the manifest
+        Raises BadInput on all learners if one of them cannot write; the older checkpoints are untouched then.
+        """
+        final, draft = self.root/f'{samples:012d}', self.root/f'.{samples:012d}.part'
+        try:
+            self.comm.together(self.prepare, draft)
+            mine = {'shared.h5': shared} if self.comm.rank == 0 else {}
+            mine |= {f'rank{self.comm.rank:04d}.h5': own} if own else {}
+            files = self.comm.together(write_all, draft, mine)
+            files = {k: v for written in self.comm.allgather(files) for k, v in written.items()}
+            self.comm.together(self.commit, draft, final, {**facts, 'samples': samples, 'files': files})
+        except BadInput:
+            self.comm.rank == 0 and shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return final
+
+    def prepare(self, draft):
+        if self.comm.rank == 0:
+            with writing(draft):
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir(parents=True)
+
+    def commit(self, draft, final, manifest):
+        """Manifest last, then the name: from here on the checkpoint exists."""
+        if self.comm.rank == 0:
+            with writing(draft):
+                text = json.dumps({'format': FORMAT[0], 'version': FORMAT[1], **manifest}, indent=1)
+                write_file(draft/'manifest.json', text.encode())
+                shutil.rmtree(final, ignore_errors=True)
+                os.rename(draft, final)
+                sync_directory(self.root)
+            self.rotate()
+
+    def rotate(self):
+        for old in self.paths()[self.keep:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def paths(self):
+        """All complete checkpoints, newest first."""
+        return sorted((p.parent for p in self.root.glob('[0-9]*/manifest.json')), reverse=True)
+
+    def newest(self):
+        """(path, manifest, complaints) of the newest checkpoint whose files are whole; (None, None, complaints) if none is.
+
+        Learner 0 looks; the others are told.
+        """
+        found = self.comm.together(self.look) if self.comm.rank == 0 else self.comm.together(lambda: None)
+        return self.comm.allgather(found)[0]
+
+    def look(self):
+        complaints = []
+        for path in self.paths():
+            try:
+                return path, verify(path), complaints
+            except BadInput as e:
+                complaints.append(str(e))
+        return None, None, complaints
+
+    def load(self, path):
+        """(shared, own) as they were saved."""
+        own = path/f'rank{self.comm.rank:04d}.h5'
+        return read_h5(path/'shared.h5'), read_h5(own) if own.exists() else {}
+
+
+class writing:
+    """Turn an OSError while writing below `path` into BadInput that says what to do."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _type, e, _traceback):
+        if isinstance(e, OSError):
+            raise BadInput(f'{self.path}: {e.strerror or e}; nothing that was there is lost: make room or choose another '
+                           '--out, then start again with --resume auto') from None
+
+
+def write_all(directory, files):
+    """Write {name: values} as HDF5; return {name: {bytes, sha256}}."""
+    with writing(directory):
+        return {name: write_file(directory/name, h5_image(values)) for name, values in files.items()}
+
+
+def write_file(path, content):
+    """Write, flush to the disk, and only then say what was written."""
+    with open(path, 'wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return {'bytes': len(content), 'sha256': hashlib.sha256(content).hexdigest()}
+
+
+def sync_directory(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def h5_image(values):
+    """The bytes of an HDF5 file holding `values`: made in memory, so that a full disk is an OSError of one write."""
+    with h5py.File('image', 'w', driver='core', backing_store=False) as file:
+        for name, value in values.items():
+            file.create_dataset(name, data=np.asarray(value))
+        file.flush()
+        return file.id.get_file_image()
+
+
+def read_h5(path):
+    """{name: array} of every dataset of a checkpoint's file."""
+    out = {}
+    with h5py.File(path, 'r', locking=False) as file:
+        file.visititems(lambda name, item: out.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return out
+
+
+def verify(path):
+    """The manifest of the checkpoint at `path`; raises BadInput if one of its files is missing, short or altered."""
+    try:
+        manifest = json.loads((path/'manifest.json').read_text())
+        if (manifest['format'], manifest['version']) != FORMAT:
+            raise BadInput(f'{path}: format {manifest["format"]} {manifest["version"]} is not one that this version reads')
+        for name, facts in manifest['files'].items():
+            if sha256(path/name) != facts['sha256']:
+                raise BadInput(f'{path/name}: does not match its checksum')
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise BadInput(f'{path}: not a whole checkpoint ({type(e).__name__}: {e})') from None
+    return manifest
+
+
+def sha256(path):
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def prefixed(**parts):
+    """{'part/name': value} of the states of several parts."""
+    return {f'{part}/{name}': value for part, state in parts.items() for name, value in state.items()}
+
+
+def part(state, name):
+    """The state of one part, out of what `prefixed` made."""
+    return {k.removeprefix(name + '/'): v for k, v in state.items() if k.startswith(name + '/')}

@@ -1,0 +1,66 @@
+"""`hpcasr train`."""
+
+import os
+import time
+
+import click
+
+OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.epochs', 'batch': 'data.batch',
+               'chunk': 'data.chunk', 'lr': 'optim.lr', 'optimizer': 'optim.optimizer', 'schedule': 'optim.schedule',
+               'seed': 'data.seed', 'checkpoint_every': 'checkpoint.every'}
+
+
+@click.command()
+@click.argument('store', required=False)
+@click.option('--dev', metavar='STORE', help='Held-out data.  [default: some speakers of the training data]')
+@click.option('--algo', metavar='NAME', help='Distributed-SGD algorithm.  [default: sync-allreduce]')
+@click.option('--model', metavar='PRESET', help='tiny, small, mid, dnn or swb2000.  [default: small]')
+@click.option('--out', metavar='EXP', help='Directory of the experiment.  [default: exp/ALGO-TIME]')
+@click.option('--epochs', metavar='N', help='Passes over the training data.')
+@click.option('--batch', metavar='N', help='Samples (chunks of frames) per rank and step.')
+@click.option('--chunk', metavar='FRAMES', help='Frames of a sample.')
+@click.option('--lr', metavar='RATE', help='Learning rate at a global batch of optim.lr_batch samples.')
+@click.option('--optimizer', metavar='NAME', help='sgd (with momentum) or adam.')
+@click.option('--schedule', metavar='NAME', help='paper, newbob or constant.')
+@click.option('--seed', metavar='N', help='Of initial parameters, the order of samples, dropout.')
+@click.option('--checkpoint-every', metavar='SAMPLES', help='Checkpoints within an epoch, such as 100K samples apart.')
+@click.option('--config', 'toml', metavar='FILE.toml', help='Configuration file.')
+@click.option('--set', 'assignments', metavar='SECTION.KEY=VALUE', multiple=True, help='Set one key; may be repeated.')
+@click.option('--resume', metavar='auto|CHECKPOINT', default='', help='Go on from the newest good checkpoint in EXP, or from this one.')
+@click.option('--force', is_flag=True, help='Replace what is in EXP.')
+@click.option('--show-config', is_flag=True, help='Print every key with its value and meaning, and stop.')
+def train(store, dev, out, toml, assignments, resume, force, show_config, **options):
+    """Train an acoustic model on STORE with all ranks that mpirun or srun started.
+
+    Without STORE it trains on a small built-in task made in memory.
+
+    \b
+    Examples:
+      mpirun -n 2 hpcasr train
+      srun hpcasr train train.h5 --dev dev.h5 --algo=sync-allreduce --model mid --out exp/mid --resume auto
+    """
+    from hpcasr import config, faults
+    resolved = config.resolve(toml, assignments, {OPTION_KEYS[k]: v for k, v in options.items() if v is not None})
+    if show_config:
+        return click.echo(config.explain(resolved))
+    status = faults.supervise()
+    if status is not None:
+        return status
+    for variable in 'OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS':
+        os.environ.setdefault(variable, '1')  # ranks share the cores; more threads made a small job 18 times slower
+    from hpcasr.comm import world
+    return world.run(lambda comm: on_all_ranks(comm, store, dev, out, resume, force, resolved))
+
+
+def on_all_ranks(comm, store, dev, out, resume, force, config):
+    from hpcasr.run import Request, Run
+    from hpcasr.train import train
+    if resume == 'auto' and out is None:
+        comm.together(refuse_resume)
+    named = out or f'exp/{config.train.algo}-{time.strftime("%Y%m%d-%H%M%S")}'
+    return train(Run(Request(store, dev, comm.allgather(named)[0], resume, force), config, comm))
+
+
+def refuse_resume():
+    from hpcasr.errors import BadInput
+    raise BadInput('--resume auto: name the experiment to go on with: --out EXP')

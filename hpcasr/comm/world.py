@@ -1,0 +1,63 @@
+"""Starting a job of many ranks, and ending it when one of them fails."""
+
+import os
+import socket
+import sys
+import traceback
+
+from hpcasr.comm.base import AgreedBadInput
+from hpcasr.errors import BadInput, CheckFailed
+
+SIZE_VARIABLES = 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'SLURM_STEP_NUM_TASKS'
+
+
+def run(work):
+    """work(comm) with comm over all ranks that were started; return what it returns.
+
+    A rank that fails ends the job: bad input that only it has met is one line and status 2, any other exception is its
+    traceback and status 1.  Raises BadInput where MPI cannot be loaded or the world has not the size it should have.
+    """
+    comm = start()
+    try:
+        return work(comm)
+    except (AgreedBadInput, CheckFailed):
+        raise
+    except BadInput as e:
+        return fail(comm, f'hpcasr: error: rank {comm.rank}: {e}\n', 2)
+    except BaseException as e:
+        if isinstance(e, SystemExit) and not e.code:
+            return 0
+        return fail(comm, f'hpcasr: rank {comm.rank} of {comm.size} on {socket.gethostname()} failed:\n'
+                          f'{traceback.format_exc()}', 1)
+
+
+def fail(comm, text, status):
+    sys.stdout.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    if comm.size > 1:
+        comm.abort(status)
+    return status
+
+
+def start():
+    """The Comm over all ranks of this job."""
+    try:
+        from hpcasr.comm.mpi import MPIComm
+    except (ImportError, RuntimeError) as e:
+        raise BadInput(f'no MPI library can be loaded ({str(e).splitlines()[0]}); load the site\'s MPI module, '
+                       'or: pip install "hpcasr[mpich]"') from None
+    comm = MPIComm()
+    check_size(comm.size, os.environ)
+    return comm
+
+
+def check_size(size, environment):
+    """Raise BadInput if the launcher started more (or fewer) tasks than MPI sees.
+
+    With the wrong `--mpi=` srun starts N worlds of one rank, and each of them would train on its own.
+    """
+    variable = next((v for v in SIZE_VARIABLES if environment.get(v, '').isdigit()), None)
+    if variable and int(environment[variable]) != size:
+        raise BadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does not fit the '
+                       'MPI library; try srun --mpi=pmi2 (MPICH, Intel MPI), srun --mpi=pmix (Open MPI), or mpirun')

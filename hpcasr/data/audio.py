@@ -1,0 +1,100 @@
+"""Speech from a Kaldi data directory: wav.scp, and segments where there are any."""
+
+import io
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from hpcasr.data.kaldi import is_pipe, refuse_pipe, run_pipe, table
+from hpcasr.errors import BadInput
+
+FULL_SCALE = 32768  # Kaldi's samples are those of 16-bit files
+OVERSHOOT = 0.5  # seconds that a segment may reach beyond its recording, as in extract-segments
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Seconds start..end of a recording; end None: all of it."""
+
+    utterance: str
+    recording: str
+    start: float = 0.0
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A line of wav.scp, `entry` resolved to a path or an allowed pipe; `where` names it in errors."""
+
+    entry: str
+    where: str
+
+    def samples(self, rate):
+        """[n] float32 at `rate` Hz, in Kaldi's 16-bit scale.  Raises BadInput."""
+        source = run_pipe(self.entry, self.where) if is_pipe(self.entry) else self.entry
+        try:
+            x, own = soundfile.read(source, dtype='float32', always_2d=True)
+        except (soundfile.SoundFileError, TypeError, OSError) as e:
+            raise BadInput(f'{self.where}: {self.entry}: not readable as audio ({e}); wav, flac, ogg and opus are') from None
+        if x.shape[1] != 1:
+            raise BadInput(f'{self.where}: {self.entry}: has {x.shape[1]} channels; make it mono (sox IN OUT remix 1)')
+        x = x[:, 0]*np.float32(FULL_SCALE)
+        return x if own == rate else soxr.resample(x, own, rate)
+
+
+def recordings(directory, allow_pipes=False):
+    """{recording: Recording} of wav.scp.  Paths are tried as given, beside wav.scp, and beside the directory."""
+    path = Path(directory)/'wav.scp'
+    return {key: recording(path, key, entry, allow_pipes) for key, entry in table(path).items()}
+
+
+def recording(path, key, entry, allow_pipes):
+    where = f'{path}: recording {key}'
+    if is_pipe(entry):
+        if not allow_pipes:
+            refuse_pipe(where, entry)
+        return Recording(entry, where)
+    for folder in Path(), path.parent, path.parent.parent:
+        if (folder/entry).is_file():
+            return Recording(str(folder/entry), where)
+    raise BadInput(f'{where}: {entry}: no such file, neither as given nor relative to {path.parent} or its parent')
+
+
+def segments(directory, names):
+    """[Segment] in the order of utterances; without a file `segments` every recording in `names` is an utterance."""
+    path = Path(directory)/'segments'
+    if not path.exists():
+        return [Segment(name, name) for name in names]
+    return [segment(path, utterance, fields, names) for utterance, fields in table(path).items()]
+
+
+def segment(path, utterance, fields, names):
+    try:
+        name, start, end = fields.split()
+        start, end = float(start), float(end)
+    except ValueError:
+        raise BadInput(f'{path}: utterance {utterance}: expected `UTTERANCE RECORDING START END`, got {fields}') from None
+    if name not in names:
+        raise BadInput(f'{path}: utterance {utterance}: recording {name} is not in wav.scp; run utils/fix_data_dir.sh')
+    if start < 0 or end != -1 and end <= start:
+        raise BadInput(f'{path}: utterance {utterance}: {start} .. {end} s is not an interval')
+    return Segment(utterance, name, start, None if end == -1 else end)
+
+
+def by_recording(segments):
+    """[(recording, [Segment])], the order of utterances kept; one that comes back later is read again."""
+    return [(name, list(group)) for name, group in groupby(segments, lambda s: s.recording)]
+
+
+def cut(x, rate, segment, where):
+    """The samples of a segment of the recording `x`."""
+    if segment.end is None:
+        return x[int(segment.start*rate):]
+    if segment.end*rate > len(x) + OVERSHOOT*rate:
+        raise BadInput(f'{where}: ends after {len(x)/rate:.2f} s, utterance {segment.utterance} at {segment.end:.2f} s; '
+                       f'correct segments')
+    return x[int(segment.start*rate):int(segment.end*rate)]

@@ -1,0 +1,137 @@
+"""Filter banks and MFCC as Kaldi computes them, from a data directory with wav.scp to one with feats.scp."""
+
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import kaldi_native_fbank as knf
+import numpy as np
+
+from hpcasr.data.audio import by_recording, cut, recordings, segments
+from hpcasr.data.kaldi import ArkWriter
+from hpcasr.errors import BadInput
+
+COPIED = 'text', 'utt2spk', 'spk2utt', 'spk2gender', 'spk2age', 'utt2dur', 'segments', 'wav.scp', 'reco2dur'
+
+
+@dataclass(frozen=True)
+class Features:
+    """Kaldi's defaults but for: dither 0, so that the same audio gives the same features; no energy in MFCC.
+
+    Frames of 25 ms every 10 ms, povey window, edges snipped: T = 1 + (samples - window)/shift.
+    """
+
+    kind: str = 'fbank'
+    num_mel_bins: int = 40
+    num_ceps: int = 13
+    sample_rate: int = 16000
+
+    def __call__(self, samples):
+        """[T, D] float32 of 16-bit-scale samples [n]; T is 0 if there is less than a window."""
+        computer = self.computer()
+        computer.accept_waveform(self.sample_rate, samples)
+        computer.input_finished()
+        T = computer.num_frames_ready
+        return np.array([computer.get_frame(t) for t in range(T)], np.float32).reshape(T, computer.dim)
+
+    def computer(self):
+        return knf.OnlineFbank(self.fbank()) if self.kind == 'fbank' else knf.OnlineMfcc(self.mfcc())
+
+    def fbank(self):
+        return self.frames_and_mels(knf.FbankOptions())
+
+    def mfcc(self):
+        options = self.frames_and_mels(knf.MfccOptions())
+        options.num_ceps, options.use_energy = self.num_ceps, False
+        return options
+
+    def frames_and_mels(self, options):
+        options.frame_opts.samp_freq = self.sample_rate
+        options.frame_opts.dither = 0
+        options.frame_opts.snip_edges = True
+        options.mel_opts.num_bins = self.num_mel_bins
+        return options
+
+    def describe(self):
+        made = asdict(self) if self.kind == 'mfcc' else {k: v for k, v in asdict(self).items() if k != 'num_ceps'}
+        return {**made, 'dither': 0, 'snip_edges': True, 'frame_shift': 0.01}
+
+
+def make_features(directory, out, features, jobs=1, compress=False, allow_pipes=False, force=False, progress=iter):
+    """Write the data directory `out`: feats.ark, feats.scp and copies of the other tables.
+
+    Returns the ids of utterances shorter than a window, which are left out.  Raises BadInput, leaving nothing behind.
+    """
+    source, out = Path(directory), Path(out)
+    if (out/'feats.scp').exists() and not force:
+        raise BadInput(f'{out}: has features already; use --force to replace them')
+    audio = recordings(source, allow_pipes)
+    work = [(audio[name], group) for name, group in by_recording(segments(source, audio))]
+    temporary = out.parent/f'{out.name}.tmp-{os.getpid()}'
+    try:
+        temporary.mkdir(parents=True)
+        short = write_features(temporary, out, pool(work, features, jobs), compress, len(work), progress)
+        (temporary/'frontend.json').write_text(json.dumps(features.describe()) + '\n')
+        (temporary/'frame_shift').write_text('0.01\n')
+        copy_tables(source, temporary, set(short))
+        move(temporary, out)
+    except OSError as e:
+        raise BadInput(f'{out}: {e.strerror}; make room and run the command again') from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return short
+
+
+def pool(work, features, jobs):
+    """[(utterance, features)] of every recording, in order, computed by `jobs` processes."""
+    compute = partial(of_recording, features)
+    if jobs == 1:
+        yield from map(compute, work)
+        return
+    try:
+        with ProcessPoolExecutor(jobs) as workers:
+            yield from workers.map(compute, work)
+    except BrokenProcessPool:
+        raise BadInput('a process that computed features was killed, out of memory? use a smaller --nj') from None
+
+
+def of_recording(features, task):
+    """[(utterance, [T, D])] of one recording."""
+    audio, parts = task
+    x = audio.samples(features.sample_rate)
+    return [(s.utterance, features(cut(x, features.sample_rate, s, audio.where))) for s in parts]
+
+
+def write_features(folder, out, results, compress, total, progress):
+    """feats.ark, feats.scp, utt2num_frames; returns the ids of those without a frame."""
+    short = []
+    writer = ArkWriter(folder/'feats.ark', folder/'feats.scp', out.absolute()/'feats.ark', compress)
+    with open(folder/'utt2num_frames', 'w') as lengths:
+        for done in progress(results, total):
+            for name, x in done:
+                if len(x):
+                    writer.write(name, x)
+                    lengths.write(f'{name} {len(x)}\n')
+                else:
+                    short.append(name)
+    writer.close()
+    return short
+
+
+def copy_tables(source, folder, without):
+    """Copies of the tables that are there; of those by utterance, without the ids `without`."""
+    for name in COPIED:
+        if (source/name).exists():
+            kept = [line for line in (source/name).read_text('utf-8').splitlines() if line.split(None, 1)[0] not in without]
+            (folder/name).write_text('\n'.join(kept) + '\n', 'utf-8')
+
+
+def move(folder, out):
+    out.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        os.replace(path, out/path.name)

@@ -1,0 +1,299 @@
+"""Kaldi tables and archives: text files of `key value`, feature matrices by scp, integer vectors by scp or ark.
+
+Every error is a BadInput that names table, utterance and archive.  No pickle is ever loaded: matrices are parsed by
+kaldiio's matrix readers, never by its guess at the content.
+"""
+
+import io
+import re
+import subprocess
+from collections import OrderedDict
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from kaldiio.matio import read_ascii_mat, read_matrix_or_vector, save_ark
+
+from hpcasr.errors import BadInput
+
+OPEN_ARCHIVES = 64  # file descriptors kept; a corpus has one archive per job of its feature extraction
+RANGE = r'\d+:\d+|\d+|'
+ENTRY = re.compile(rf'(?P<path>.*?)(:(?P<offset>\d+))?(\[(?P<rows>{RANGE})(,(?P<columns>{RANGE}))?\])?$')
+RSPECIFIER = re.compile(r'(?:(scp|ark)[a-z,]*:)?(.*)$', re.DOTALL)
+TOLERANCE = 3  # frames that a range may reach beyond the end, as in Kaldi
+INT32 = np.dtype([('size', 'i1'), ('value', '<i4')])
+
+
+def lines(path):
+    """(number, stripped line) of a text file in UTF-8, empty lines left out."""
+    try:
+        with open(path, encoding='utf-8') as f:
+            yield from ((n, line.strip()) for n, line in enumerate(f, 1) if line.strip())
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}') from None
+    except UnicodeDecodeError:
+        raise BadInput(f'{path}: not UTF-8 text; convert it with iconv') from None
+
+
+def table(path, required=True):
+    """{key: rest of the line} of a Kaldi table, in its order.  A file that is missing and not required is {}."""
+    if not required and not Path(path).exists():
+        return {}
+    rows = {}
+    for n, line in lines(path):
+        key, _, value = line.replace('\t', ' ').partition(' ')
+        if key in rows:
+            raise BadInput(f'{path}: line {n}: {key} appears twice; utils/fix_data_dir.sh removes the second')
+        rows[key] = value.strip()
+    return rows
+
+
+def is_pipe(entry):
+    return entry.endswith('|') or entry.startswith('|')
+
+
+def run_pipe(entry, where):
+    """What the shell command `entry` ('... |') prints, as a file.  Only for entries the user has allowed."""
+    done = subprocess.run(entry.strip('|'), shell=True, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise BadInput(f'{where}: command ended with status {done.returncode}: {entry}')
+    return io.BytesIO(done.stdout)
+
+
+def refuse_pipe(where, entry):
+    raise BadInput(f'{where}: is a shell command ({entry}), which is not run without --allow-pipes')
+
+
+class Scp:
+    """Random access to the objects of an scp file, archives kept open.
+
+    A path is tried as given, then relative to the folder of the scp.  Pipes run only if `allow_pipes`.
+    """
+
+    def __init__(self, path, allow_pipes=False):
+        self.path, self.allow_pipes = Path(path), allow_pipes
+        self.entries = table(path)
+        self.archives = OrderedDict()
+        for key, entry in self.entries.items():
+            self.check(key, entry)
+
+    def check(self, key, entry):
+        if not entry:
+            raise BadInput(f'{self.where(key)}: no path; expected `{key} FILE.ark:OFFSET`')
+        if is_pipe(entry) and not self.allow_pipes:
+            refuse_pipe(self.where(key), entry)
+
+    def where(self, key):
+        return f'{self.path}: utterance {key}'
+
+    def keys(self):
+        return self.entries.keys()
+
+    def __len__(self):
+        return len(self.entries)
+
+    def matrix(self, key):
+        """[T, D] float32 features, plain or compressed; a range in the entry is applied."""
+        f, at, match = self.open(key)
+        try:
+            x = np.asarray(read_matrix(f), np.float32)
+        except Exception as e:  # kaldiio: ValueError, struct.error, AssertionError, MemoryError ...
+            raise self.broken(key, at, e) from None
+        return self.cut(key, x, match) if match else x
+
+    def vector(self, key):
+        """[T] int32."""
+        f, at, _ = self.open(key)
+        try:
+            return read_integers(f)
+        except (ValueError, OSError, OverflowError) as e:
+            raise self.broken(key, at, e) from None
+
+    def broken(self, key, at, e):
+        why = f' ({" ".join(str(e).split())[:80]})' if str(e) else ''
+        return BadInput(f'{self.where(key)}: {at} is truncated, empty or not in Kaldi format{why}; make the archive again')
+
+    def open(self, key):
+        """The file that holds `key`, at its place; that place in words; the parsed range or None."""
+        entry = self.entries[key]
+        if is_pipe(entry):
+            return run_pipe(entry, self.where(key)), entry, None
+        match = ENTRY.match(entry)
+        f = self.archive(key, match['path'])
+        f.seek(int(match['offset'] or 0))
+        return f, entry, match if match['rows'] is not None else None
+
+    def archive(self, key, name):
+        if name not in self.archives:
+            try:
+                self.archives[name] = open(self.resolve(name), 'rb')
+            except OSError as e:
+                raise BadInput(f'{self.where(key)}: {name}: {e.strerror} (tried as given and beside the scp)') from None
+            if len(self.archives) > OPEN_ARCHIVES:
+                self.archives.popitem(last=False)[1].close()
+        self.archives.move_to_end(name)
+        return self.archives[name]
+
+    def resolve(self, name):
+        return name if Path(name).exists() else self.path.parent/name
+
+    def cut(self, key, x, match):
+        """Rows and columns 'first:last', both inclusive."""
+        rows = bounds(match['rows'])
+        columns = bounds(match['columns'] or '')
+        if rows[1] is not None and rows[1] > len(x) + TOLERANCE or columns[1] is not None and columns[1] > x.shape[1]:
+            raise BadInput(f'{self.where(key)}: range {match[0]} lies outside of the matrix of {len(x)} x {x.shape[1]}')
+        return x[slice(*rows), slice(*columns)]
+
+    def close(self):
+        for f in self.archives.values():
+            f.close()
+        self.archives.clear()
+
+
+def bounds(text):
+    """'3:7' -> (3, 8); '' -> (None, None)."""
+    first, _, last = text.strip().partition(':')
+    return (int(first), int(last or first) + 1) if first else (None, None)
+
+
+def read_matrix(f):
+    """The matrix at the position of `f`: binary (plain, compressed) or text."""
+    head = f.read(2)
+    f.seek(-len(head), io.SEEK_CUR)
+    if head != b'\0B' and not head.strip().startswith(b'['):
+        raise ValueError('no matrix begins here')
+    x = read_matrix_or_vector(f) if head == b'\0B' else read_ascii_mat(f)
+    if x.ndim != 2:
+        raise ValueError('a vector, not a matrix')
+    return x
+
+
+def read_integers(f):
+    """The int32 vector at the position of `f`, binary or the rest of a line of text."""
+    head = f.read(1)
+    if head == b'\0':
+        return read_binary_integers(f)
+    line = head if head in (b'', b'\n') else head + f.readline()
+    return np.array([int(word) for word in line.split()], np.int32)
+
+
+def read_binary_integers(f):
+    mark, head = f.read(1), f.read(5).ljust(5, b'\0')
+    size, n = np.frombuffer(head, INT32)[0]
+    if mark != b'B' or size != 4 or n < 0:
+        raise ValueError('not an int32 vector')
+    raw = f.read(5*int(n))
+    if len(raw) < 5*n:
+        raise ValueError(f'{len(raw)//5} of {n} integers')
+    return np.frombuffer(raw, INT32)['value'].astype(np.int32)
+
+
+class Ark:
+    """Sequential access to the integer vectors of an archive or of a shell command ('... |' of the user's own)."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __iter__(self):
+        """(key, [T] int32) in the archive's order."""
+        with closing(self.open()) as f:
+            while key := read_key(f):
+                yield key, self.read(f, key)
+            self.finish(f)
+
+    def read(self, f, key):
+        try:
+            return read_integers(f)
+        except (ValueError, OverflowError) as e:
+            raise BadInput(f'{self.name}: utterance {key}: truncated or not an int32 vector ({e}); '
+                           f'make the alignment again') from None
+
+    def open(self):
+        if is_pipe(self.name):
+            self.process = subprocess.Popen(self.name.strip('|'), shell=True, stdout=subprocess.PIPE)
+            return self.process.stdout
+        try:
+            return open(self.name, 'rb')
+        except OSError as e:
+            raise BadInput(f'{self.name}: {e.strerror}') from None
+
+    def finish(self, f):
+        if is_pipe(self.name) and self.process.wait():
+            raise BadInput(f'{self.name}: command ended with status {self.process.returncode}')
+
+
+def read_key(f):
+    """The next word of an archive, b' ' consumed; '' at its end."""
+    key = bytearray()
+    while (c := f.read(1)) not in (b'', b' '):
+        key += c
+    return key.decode('utf-8', 'replace').strip()
+
+
+def integers(rspecifier, allow_pipes=False):
+    """The int32 vectors that `rspecifier` names: 'pdf.scp', 'scp:pdf.scp', 'pdf.ark', 'ark:pdf.ark', 'ark:... |'."""
+    kind, name = RSPECIFIER.match(rspecifier).groups()
+    if kind == 'scp' or not kind and name.endswith('.scp'):
+        return ScpIntegers(Scp(name, allow_pipes))
+    return ArkIntegers(Ark(name.strip()))
+
+
+class ScpIntegers:
+    """Vectors by key, in any order."""
+
+    def __init__(self, scp):
+        self.scp, self.path = scp, scp.path
+
+    def keys(self):
+        return self.scp.keys()
+
+    def get(self, key):
+        return self.scp.vector(key)
+
+    def rewind(self, wanted):
+        """Before a pass over the keys `wanted`."""
+
+
+class ArkIntegers:
+    """Vectors by key from a stream.  Those passed over are kept: keys asked in the archive's order need no memory."""
+
+    def __init__(self, ark):
+        self.ark, self.path = ark, ark.name
+        self.sizes = {}
+        for key, vector in ark:
+            if key in self.sizes:
+                raise BadInput(f'{ark.name}: utterance {key} appears twice; remove one')
+            self.sizes[key] = len(vector)
+
+    def keys(self):
+        return self.sizes.keys()
+
+    def rewind(self, wanted):
+        self.stream, self.passed, self.wanted = iter(self.ark), {}, wanted
+
+    def get(self, key):
+        if key in self.passed:
+            return self.passed.pop(key)
+        for found, vector in self.stream:
+            if found == key:
+                return vector
+            if found in self.wanted:
+                self.passed[found] = vector
+        raise BadInput(f'{self.path}: utterance {key} is gone since the archive was first read')
+
+
+class ArkWriter:
+    """Writes matrices to an archive and its scp, whose paths say `final`, where the archive will lie."""
+
+    def __init__(self, ark, scp, final, compress=False):
+        self.ark, self.scp, self.final = open(ark, 'wb'), open(scp, 'w', encoding='utf-8'), final
+        self.method = 1 if compress else None  # kaldiio: 1 is Kaldi's choice by the number of rows
+
+    def write(self, key, x):
+        self.scp.write(f'{key} {self.final}:{self.ark.tell() + len(key.encode()) + 1}\n')
+        save_ark(self.ark, {key: x}, compression_method=self.method)
+
+    def close(self):
+        self.ark.close()
+        self.scp.close()

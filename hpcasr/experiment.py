@@ -1,0 +1,94 @@
+"""The directory of an experiment: what was asked for, with which versions, and that it is done.
+
+EXP/config.toml      the resolved configuration; `hpcasr train --config EXP/config.toml` repeats the run
+EXP/versions.json    code, libraries, world, data
+EXP/metrics.jsonl    recorder.py
+EXP/checkpoints/     checkpoint.py
+EXP/DONE             written when everything has succeeded, with the checksum of the final parameters
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+from importlib import metadata
+
+import numpy as np
+
+import hpcasr
+from hpcasr.checkpoint import sync_directory, write_file, writing
+from hpcasr.errors import BadInput
+
+OURS = 'config.toml', 'versions.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', 'DONE', 'curves.png'
+
+
+def open_directory(path, resume, force):
+    """Make EXP, or go on in it with `resume`; raises BadInput if something is in its place.  Called by one rank."""
+    path = pathlib.Path(path)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        used = [name for name in OURS if (path/name).exists()]
+        if used and not resume and not force:
+            raise BadInput(f'{path} holds an experiment ({used[0]}); choose another --out, or go on in it with --resume auto, '
+                           'or replace it with --force')
+        if not resume:
+            for name in used:
+                remove(path/name)
+        write_file(path/'.writable', b'')
+        (path/'.writable').unlink()
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def describe(path, config, versions):
+    """Write what was asked for, and with what."""
+    with writing(path):
+        write_file(path/'config.toml', toml(config).encode())
+        write_file(path/'versions.json', (json.dumps(versions, indent=1) + '\n').encode())
+
+
+def mark_done(path, facts):
+    with writing(path):
+        write_file(path/'.DONE', (json.dumps(facts, indent=1) + '\n').encode())
+        os.rename(path/'.DONE', path/'DONE')
+        sync_directory(path)
+
+
+def toml(config):
+    """The Config as TOML text."""
+    lines, section = [], None
+    for name, value in config.flat().items():
+        head, key = name.split('.')
+        if head != section:
+            lines.append(f'{chr(10) if section else ""}[{head}]')
+            section = head
+        lines.append(f'{key} = {json.dumps(value)}')
+    return '\n'.join(lines) + '\n'
+
+
+def versions():
+    """{what: version} of everything that can change the bits of a run."""
+    blas = np.show_config(mode='dicts')['Build Dependencies']['blas']
+    return {'hpcasr': hpcasr.__version__, 'code': code_digest(), 'python': platform.python_version(),
+            'numpy': np.__version__, 'blas': f'{blas["name"]} {blas["version"]}',
+            'blas threads': os.environ.get('OPENBLAS_NUM_THREADS', ''),
+            'mpi4py': metadata.version('mpi4py'), 'machine': platform.machine()}
+
+
+def code_digest():
+    """SHA-256 over all of our sources, 16 digits."""
+    digest = hashlib.sha256()
+    root = pathlib.Path(hpcasr.__file__).parent
+    for path in sorted(p for folder, _, names in os.walk(root, followlinks=True)
+                       for p in (pathlib.Path(folder)/n for n in names) if p.suffix == '.py'):
+        digest.update(str(path.relative_to(root)).encode() + b'\0' + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def checksum(x):
+    """SHA-256 of the bytes of an array: equal for two runs that are equal bit for bit."""
+    return hashlib.sha256(np.ascontiguousarray(x)).hexdigest()

@@ -1,0 +1,82 @@
+"""What can happen to a rank: a signal that asks it to stop, a death that must not look like success."""
+
+import os
+import signal
+import sys
+
+STOP_SIGNALS = signal.SIGTERM, signal.SIGUSR1
+SAY_HOW_IT_ENDED = None  # file descriptor, in a supervised rank
+
+
+class StopRequest:
+    """True once this process was asked to stop, by SIGTERM or SIGUSR1 (as sent by `sbatch --signal=USR1@60`)."""
+
+    def __init__(self):
+        self.signal = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self.note)
+
+    def note(self, number, _frame):
+        self.signal = signal.Signals(number).name
+
+    def __bool__(self):
+        return self.signal is not None
+
+
+def supervise():
+    """Fork: go on in a child (returns None there), and return the exit status of this rank in the parent.
+
+    A rank that ends without having said so (`os._exit(0)` deep in a library, a kill) would end mpirun silently, now and
+    then with status 0; the parent sees it end, names it and gives a status that makes the launcher end the job.
+    Call before MPI, BLAS or CUDA are loaded.  HPCASR_SUPERVISE=0 does without (for debuggers).
+    """
+    global SAY_HOW_IT_ENDED
+    if os.environ.get('HPCASR_SUPERVISE') == '0':
+        return None
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    sys.stdout.flush(), sys.stderr.flush()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return watch(child, reader)
+    os.close(reader)
+    SAY_HOW_IT_ENDED = writer
+    die_with(parent)
+    return None
+
+
+def finished(status):
+    """Say that this rank ends on purpose, with `status`."""
+    if SAY_HOW_IT_ENDED is not None:
+        os.write(SAY_HOW_IT_ENDED, bytes([status]))
+
+
+def watch(child, reader):
+    """Pass signals on to `child` until it ends; return the exit status of the rank."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _frame: os.kill(child, number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = os.read(reader, 1)
+    if code < 0:
+        return blame(child, f'was ended by {signal.Signals(-code).name}', 128 - code)
+    if code == 0 and not said:
+        return blame(child, 'ended without finishing its work', 1)
+    return code
+
+
+def blame(child, how, status):
+    from hpcasr.cli import rank_by_environment
+    rank = rank_by_environment()
+    sys.stderr.write(f'hpcasr: rank {0 if rank is None else rank} on {os.uname().nodename} (process {child}) {how}\n')
+    return status
+
+
+def die_with(parent):
+    """Ask Linux to kill this process when its parent dies, however it dies."""
+    if sys.platform == 'linux':
+        import ctypes
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)

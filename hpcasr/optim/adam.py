@@ -1,0 +1,29 @@
+"""Adam."""
+
+import numpy as np
+
+BLOCK = 1 << 14  # entries of the scratch: x, g, m, v and it stay in the L2 cache
+
+
+class Adam:
+    """m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  x ← x − lr m̂/(√v̂ + ε)  (Kingma and Ba 2015, algorithm 1).
+
+    m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ) after t steps; in place on flat vectors of n entries.
+    """
+
+    name = 'adam'
+
+    def __init__(self, n, dtype, ops, beta1, beta2, epsilon):
+        self.ops, self.beta1, self.beta2, self.epsilon, self.t = ops, beta1, beta2, epsilon, 0
+        self.m, self.v = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.zeros(n, dtype))
+        self.scratch = ops.asarray(np.empty(min(n, BLOCK), dtype))
+
+    def __call__(self, x, g, lr):
+        self.t += 1
+        self.ops.adam(x, g, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.epsilon, self.scratch)
+
+    def state(self):
+        return {'m': self.m, 'v': self.v, 'steps': np.array(self.t)}
+
+    def load(self, state):
+        self.m[:], self.v[:], self.t = state['m'], state['v'], int(state['steps'])

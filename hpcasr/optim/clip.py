@@ -1,0 +1,22 @@
+"""Clipping of the gradient by its norm."""
+
+import numpy as np
+
+BLOCK = 1 << 16  # entries that are converted at a time
+
+
+def clip(g, largest):
+    """g ← g min(1, largest/‖g‖₂) in place (Pascanu et al. 2013); -> ‖g‖₂ before.  largest = 0: never scale.
+
+    A gradient that is not finite is left as it is.
+    """
+    norm = norm2(g)
+    if 0 < largest < norm < np.inf:
+        g *= largest/norm
+    return norm
+
+
+def norm2(g):
+    """‖g‖₂, accumulated in float64: squares of float32 overflow, and their sum loses small entries."""
+    blocks = (g[lo:lo + BLOCK].astype(np.float64) for lo in range(0, len(g), BLOCK))
+    return float(np.sqrt(sum(float(b @ b) for b in blocks)))

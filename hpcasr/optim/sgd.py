@@ -1,0 +1,24 @@
+"""Stochastic gradient descent with momentum."""
+
+import numpy as np
+
+BLOCK = 1 << 14  # entries of the scratch: x, g, v and it stay in the L2 cache
+
+
+class SGD:
+    """v ← momentum v + g;  x ← x − lr v  (Polyak 1964), in place on flat vectors of n entries."""
+
+    name = 'sgd'
+
+    def __init__(self, n, dtype, ops, momentum):
+        self.ops, self.momentum = ops, momentum
+        self.v, self.scratch = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.empty(min(n, BLOCK), dtype))
+
+    def __call__(self, x, g, lr):
+        self.ops.sgd(x, g, self.v, lr, self.momentum, self.scratch)
+
+    def state(self):
+        return {'v': self.v}
+
+    def load(self, state):
+        self.v[:] = state['v']

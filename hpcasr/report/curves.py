@@ -1,0 +1,76 @@
+"""The curves of experiments, as a picture and as a table."""
+
+import json
+import pathlib
+
+from hpcasr.errors import BadInput
+
+
+def read(path):
+    """The lines of EXP/metrics.jsonl as {kind: [line, ...]}."""
+    try:
+        text = (pathlib.Path(path)/'metrics.jsonl').read_text()
+    except OSError as e:
+        raise BadInput(f'{path}: not an experiment ({e.strerror} for metrics.jsonl)') from None
+    kinds = {'step': [], 'epoch': []}
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            kinds[entry['kind']].append(entry)
+        except (ValueError, KeyError):
+            raise BadInput(f'{path}/metrics.jsonl: line {number} is not one of ours') from None
+    if not kinds['epoch']:
+        raise BadInput(f'{path}: no epoch is complete yet')
+    return kinds
+
+
+def rows(paths):
+    """One dict per experiment: its last and best held-out scores."""
+    return [row(str(path), read(path)) for path in paths]
+
+
+def row(path, kinds):
+    last, best = kinds['epoch'][-1], min(kinds['epoch'], key=lambda e: e['ce'])
+    speed = [s['frames_per_second'] for s in kinds['step']]
+    return {'experiment': path, 'epochs': last['epoch'], 'ce': last['ce'], 'fer': last['fer'], 'best_ce': best['ce'],
+            'best_epoch': best['epoch'], 'frames_per_second': sorted(speed)[len(speed)//2] if speed else None}
+
+
+def table(rows):
+    """The rows as text, one line each."""
+    lines = [f'{"experiment":40} {"epochs":>6} {"ce":>7} {"fer %":>6} {"best ce":>8} {"frames/s":>9}']
+    lines += [f'{r["experiment"]:40} {r["epochs"]:6} {r["ce"]:7.3f} {100*r["fer"]:6.1f} {r["best_ce"]:8.3f} '
+              f'{r["frames_per_second"] or 0:9,.0f}' for r in rows]
+    return '\n'.join(lines)
+
+
+def picture(paths, out):
+    """Draw cross-entropy and frame error over epochs, training thin and held-out thick; write `out` (PNG, SVG or PDF)."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise BadInput('pictures need matplotlib: pip install "hpcasr[demo]"') from None
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    for number, path in enumerate(paths):
+        kinds = read(path)
+        for axis, name, unit in (axes[0], 'ce', 1), (axes[1], 'fer', 100):
+            draw(axis, kinds, name, unit, f'C{number}', pathlib.Path(path).name)
+    axes[0].set(xlabel='epoch', ylabel='cross-entropy (nats per frame)')
+    axes[1].set(xlabel='epoch', ylabel='frame error (%)', ylim=(0, None))
+    axes[0].legend(frameon=False)
+    try:
+        figure.savefig(out, dpi=120)
+    except (OSError, ValueError) as e:
+        raise BadInput(f'{out}: {e}') from None
+    pyplot.close(figure)
+
+
+def draw(axis, kinds, name, unit, colour, label):
+    train, heldout = kinds['step'], kinds['epoch']
+    axis.plot([e['epoch'] for e in train], [unit*e[name] for e in train], color=colour, lw=0.8, alpha=0.5,
+              label=f'{label}: training')
+    axis.plot([e['epoch'] for e in heldout], [unit*e[name] for e in heldout], color=colour, lw=2, marker='o', ms=4,
+              label=f'{label}: held out')
+    axis.grid(alpha=0.3)

@@ -1,0 +1,297 @@
+"""One training run of one learner: everything the loop in train.py needs, made from the configuration."""
+
+import pathlib
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from hpcasr import experiment
+from hpcasr.algorithms import get_algorithm
+from hpcasr.backend import get_backend
+from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
+from hpcasr.data import builtin
+from hpcasr.data.loader import Loader
+from hpcasr.data.sampler import Chunks, hold_out
+from hpcasr.data.store import Store
+from hpcasr.data.work import StaticWork
+from hpcasr.errors import BadInput, CheckFailed
+from hpcasr.evaluate import evaluate, prior
+from hpcasr.faults import StopRequest
+from hpcasr.model.network import build
+from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE
+from hpcasr.model.presets import resolve
+from hpcasr.optim import get_optimizer
+from hpcasr.optim.schedules import get_schedule
+from hpcasr.recorder import get_recorder
+
+
+@dataclass
+class Request:
+    """What the command line asks for.
+
+    store, dev   paths of stores; store None: the built-in task; dev None: some speakers are held out
+    out          directory of the experiment
+    resume       '' start anew; 'auto' the newest good checkpoint in `out`, if any; else the path of a checkpoint
+    """
+
+    store: str | None
+    dev: str | None
+    out: str
+    resume: str = ''
+    force: bool = False
+
+
+class Run:
+    """A training run, ready to start.  Raises BadInput, on all learners alike, for anything a user can mend."""
+
+    def __init__(self, request, config, comm):
+        self.request, self.config, self.comm = request, config, comm
+        self.out = pathlib.Path(request.out)
+        self.stop = StopRequest()
+        self.versions = experiment.versions() | {'ranks': comm.size}
+        corpus, dev, chunks, dev_chunks = comm.together(self.open_data)
+        comm.together(self.choose)
+        self.build(corpus, chunks)
+        comm.compare(self.facts(corpus, dev))
+        self.make_loaders(corpus, dev, chunks, dev_chunks)
+        self.checkpoints = Checkpoints(self.out, comm, config.checkpoint.keep)
+        self.open_directory()
+        self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
+        self.announce(corpus, dev)
+        self.start()
+        self.clock = Clock(self)
+
+    def open_data(self):
+        """Corpora and their chunks: training, held out."""
+        data, seed = self.config.data, self.config.data.seed
+        corpus = builtin.corpus() if self.request.store is None else Store(self.request.store)
+        require_targets(corpus)
+        if self.request.dev is not None:
+            dev = Store(self.request.dev)
+            require_targets(dev)
+            require_same(corpus, dev)
+            parts = None, None
+        else:
+            dev, parts = corpus, hold_out(corpus, data.holdout, seed)
+        chunks, dev_chunks = (Chunks(c, data.chunk, part) for c, part in zip((corpus, dev), parts, strict=True))
+        if len(chunks) < self.comm.size:
+            raise BadInput(f'{corpus.path}: {len(chunks)} chunks of {data.chunk} frames for {self.comm.size} ranks; start '
+                           'fewer ranks, or cut shorter chunks (--set data.chunk=N)')
+        return corpus, dev, chunks, dev_chunks
+
+    def choose(self):
+        """Look up what the configuration names, before anything collective is made of it."""
+        resolve(self.config.model)
+        self.ops = get_backend(self.config.train.backend)
+        self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
+
+    def build(self, corpus, chunks):
+        config, dtype = self.config, self.config.train.dtype
+        self.network = build(config.model, corpus.dim, corpus.num_targets, dtype, self.ops, self.algorithm.allocate)
+        self.network.init(config.data.seed)
+        p = self.network.params
+        self.algorithm.bind(p, get_optimizer(config.optim, p.size, dtype, self.ops))
+        self.work = StaticWork(len(chunks), config.data.batch, self.comm.rank, self.comm.size)
+        self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(chunks))
+
+    def make_loaders(self, corpus, dev, chunks, dev_chunks):
+        data, dtype = self.config.data, self.config.train.dtype
+        self.loader = Loader(corpus, chunks, self.work, data.seed, data.ahead, dtype)
+        dev_work = StaticWork(len(dev_chunks), data.batch, self.comm.rank, self.comm.size)
+        self.dev_loader = Loader(dev, dev_chunks, dev_work, None, data.ahead, dtype)
+        self.counts = corpus.counts()
+
+    def facts(self, corpus, dev):
+        """What has to be the same on every rank, field by field."""
+        return {'version': self.versions['hpcasr'], 'code': self.versions['code'], 'numpy': self.versions['numpy'],
+                'store': corpus.digest, 'dev store': dev.digest, 'out': str(self.out), 'resume': self.request.resume,
+                **self.config.flat(), **self.network.shape()}
+
+    def open_directory(self):
+        def make():
+            if self.comm.rank == 0:
+                experiment.open_directory(self.out, self.request.resume == 'auto', self.request.force)
+                experiment.describe(self.out, self.config, self.versions)
+        self.comm.together(make)
+
+    def announce(self, corpus, dev):
+        priors = prior(self.counts, self.dev_counts(), self.comm)
+        self.recorder.note(f'data      {self.loader.chunks.frames:,} frames of {corpus.path}, '
+                           f'{self.dev_loader.chunks.frames:,} held out; prior alone: {priors}')
+        self.recorder.note(f'model     {self.network.describe()}; {self.config.train.algo}, {self.comm.size} '
+                           f'rank{"s"[:self.comm.size > 1]} x {self.config.data.batch} samples of {self.config.data.chunk} frames')
+
+    def dev_counts(self):
+        """Frames of every target in this learner's part of the held-out data."""
+        counts = np.zeros(self.network.num_targets, np.int64)
+        for _, batch in self.dev_loader:
+            valid = batch.targets if batch.mask is None else batch.targets[batch.mask]
+            counts += np.bincount(valid.ravel(), minlength=len(counts))
+        return counts
+
+    def start(self):
+        """Load the checkpoint to go on from, if there is one."""
+        if self.request.resume == 'auto':
+            path, manifest, complaints = self.checkpoints.newest()
+        elif self.request.resume:
+            path = pathlib.Path(self.request.resume)
+            manifest, complaints = self.comm.together(verify, path), []
+        else:
+            return
+        for complaint in complaints:
+            self.recorder.note(f'warning: {complaint}; falling back to the checkpoint before it')
+        if path is None:
+            return self.recorder.note(f'resume    no checkpoint in {self.out}; starting anew')
+        self.comm.together(self.load, path, manifest)
+        self.recorder.rewind(self.work.samples)
+        self.recorder.note(f'resume    {path} at epoch {self.epoch:.2f}{self.not_bit_for_bit(manifest)}')
+        self.comm.together(self.reopen)
+
+    def load(self, path, manifest):
+        require_same_shape(path, manifest['shape'], self.network.shape())
+        require_same_order(path, manifest, self.config, self.loader.corpus)
+        shared, own = self.checkpoints.load(path)
+        state = shared | own
+        self.network.params.load(part(state, 'params'))
+        self.algorithm.load(part(state, 'algorithm'))
+        self.schedule.load(part(state, 'schedule'))
+        self.work.load(part(state, 'work'))
+
+    def reopen(self):
+        """Work goes on in this directory: it is not done."""
+        if self.comm.rank == 0:
+            (self.out/'DONE').unlink(missing_ok=True)
+
+    def not_bit_for_bit(self, manifest):
+        then, now = manifest['versions'], self.versions
+        changed = [f'{k} {then.get(k)} then, {now[k]} now' for k in now if then.get(k) != now[k]]
+        changed += [f'{k} = {manifest["config"].get(k)} then, {v} now' for k, v in self.config.flat().items()
+                    if manifest['config'].get(k) != v and k not in CHANGES_NO_BIT]
+        return f'; not bit-identical from here: {"; ".join(changed)}' if changed else ''
+
+    @property
+    def epoch(self):
+        return self.work.samples/self.work.total
+
+    def record(self, claim):
+        """Note one step; raises CheckFailed, on all learners, if its loss was not finite."""
+        slots = self.network.params.slots
+        if slots[NONFINITE]:
+            raise CheckFailed(f'the loss is not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); the last '
+                              f'checkpoint in {self.out} is good: lower --lr, or set optim.clip, and start again')
+        self.recorder.step(samples=self.work.samples, epoch=self.epoch,
+                           lr=self.schedule.rate(self.work.samples - claim.samples), frames=float(slots[FRAMES]),
+                           loss=float(slots[LOSS]), errors=float(slots[ERRORS]), **self.clock.split())
+
+    def due(self, claim):
+        """Whether this step reaches the next checkpoint: a function of global samples, never of local time or steps."""
+        every, samples = self.config.checkpoint.every, self.work.samples
+        return every and samples//every > (samples - claim.samples)//every
+
+    def save(self):
+        p, algorithm = self.network.params, self.algorithm
+        state = prefixed(params={'params': algorithm.consensus(p.data)}, work=self.work.state(),
+                         schedule=self.schedule.state())
+        exchange = prefixed(algorithm=algorithm.state())
+        self.checkpoints.save(
+            self.work.samples, *((state, exchange | prefixed(params=p.state())) if algorithm.own_state
+                                 else (state | exchange, {})),
+            {'shape': self.network.shape(), 'config': self.config.flat(), 'versions': self.versions,
+             'store': self.loader.corpus.digest})
+        self.clock.split()
+
+    def end_epoch(self):
+        """Score the held-out data, tell the schedule, checkpoint."""
+        scores = evaluate(self.network, self.algorithm.consensus(self.network.params.data), self.dev_loader, self.comm)
+        self.schedule.observe(scores.ce)
+        self.work.next_epoch()
+        shares = self.clock.epoch()
+        self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, ce=scores.ce, fer=scores.fer,
+                            frames=scores.frames, text=f'epoch {self.work.epoch}/{self.config.train.epochs}  held out '
+                            f'{scores}  {self.loader.chunks.frames/shares.seconds:,.0f} frames/s  {shares}')
+        self.scores = scores
+        self.save()
+
+    def finish(self):
+        """Say on disk and on the screen that everything has succeeded."""
+        self.algorithm.close(self.network.params.data)
+        facts = {'checksum': experiment.checksum(self.algorithm.consensus(self.network.params.data)),
+                 'samples': self.work.samples, 'epochs': self.work.epoch, 'ce': self.scores.ce, 'fer': self.scores.fer}
+        self.comm.together(self.mark, facts)
+        self.recorder.close()
+
+    def mark(self, facts):
+        if self.comm.rank == 0:
+            experiment.mark_done(self.out, facts)
+
+
+class Clock:
+    """Where the seconds of this learner went."""
+
+    def __init__(self, run):
+        self.run, self.last = run, self.now(run)
+        self.start = self.last
+
+    def now(self, run):
+        return np.array([perf_counter(), run.comm.seconds, run.loader.seconds, run.comm.bytes_sent])
+
+    def split(self):
+        """Since the last call: seconds in all, in exchanges, waiting for data; bytes sent."""
+        now = self.now(self.run)
+        past, self.last = now - self.last, now
+        return dict(zip(('seconds', 'exchange_share', 'data_share', 'bytes_sent'), past.tolist(), strict=True))
+
+    def epoch(self):
+        """The Shares since the last epoch."""
+        now = self.now(self.run)
+        past, self.start, self.last = now - self.start, now, now
+        return Shares(*past[:3])
+
+
+@dataclass
+class Shares:
+    """Seconds of a stretch of training: all, in exchanges, waiting for data."""
+
+    seconds: float
+    exchange: float
+    data: float
+
+    def __str__(self):
+        exchange, data = 100*self.exchange/self.seconds, 100*self.data/self.seconds
+        return f'compute {100 - exchange - data:.0f} % exchange {exchange:.0f} % data {data:.1f} %'
+
+
+# keys that change neither the parameters nor their order
+CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'checkpoint.every', 'checkpoint.keep', 'report.every',
+                  'report.tensorboard', 'data.ahead'}
+
+
+def require_targets(corpus):
+    if corpus.targets is None:
+        raise BadInput(f'{corpus.path}: has no targets; give it some with: hpcasr align equal {corpus.path} --lexicon LEXICON')
+
+
+def require_same(corpus, dev):
+    for what in 'dim', 'num_targets':
+        if getattr(corpus, what) != getattr(dev, what):
+            raise BadInput(f'{dev.path}: {what} is {getattr(dev, what)}, but that of {corpus.path} is {getattr(corpus, what)}; '
+                           'import and align both alike')
+
+
+def require_same_shape(path, then, now):
+    different = [f'{k} {then.get(k)} in the checkpoint, {now.get(k)} now' for k in {**then, **now} if then.get(k) != now.get(k)]
+    if different:
+        raise BadInput(f'{path}: is of another model or data: {"; ".join(different[:3])}; '
+                       'give the store and --model it was trained with, or another --out')
+
+
+def require_same_order(path, manifest, config, corpus):
+    """The place in the epoch means nothing in another order of other chunks."""
+    then, now = manifest['config'], config.flat()
+    for name in 'data.chunk', 'data.seed', 'data.holdout':
+        if then[name] != now[name]:
+            raise BadInput(f'{path}: was made with {name} = {then[name]}, not {now[name]}; keep it, or start anew')
+    if manifest['store'] != corpus.digest:
+        raise BadInput(f'{path}: was trained on other data than {corpus.path} (the digests differ); give the same store, '
+                       'or start anew with another --out')

@@ -1,0 +1,26 @@
+"""The training loop.  What is particular to an algorithm, a backend, a rank or a scheduler lives behind its own door."""
+
+from hpcasr.model.params import STOP
+
+DONE, START_ME_AGAIN = 0, 75
+
+
+def train(run):
+    """Train until all epochs are done (returns 0), or until a rank was asked to stop: checkpoint, return 75."""
+    p, algorithm, work = run.network.params, run.algorithm, run.work
+    x, g = p.data, p.gradient
+    while work.epoch < run.config.train.epochs:
+        for claim, batch in run.loader:
+            algorithm.begin(x)
+            run.network.loss_and_grad(batch, ready=algorithm.ready, seed=run.config.data.seed)
+            p.slots[STOP] = bool(run.stop)
+            algorithm.step(x, g, run.schedule.rate(work.samples))
+            work.finish(claim)
+            run.record(claim)
+            if p.slots[STOP] or run.due(claim):
+                run.save()
+            if p.slots[STOP]:
+                return START_ME_AGAIN
+        run.end_epoch()
+    run.finish()
+    return DONE

@@ -1,0 +1,13 @@
+# Run an installed hpcasr in an empty folder: sh tests/wheel.sh BIN
+set -eu
+bin=$1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+"$bin/python" -c 'import hpcasr.kernels.reference, hpcasr.jobs; print("installed in", hpcasr.__path__[0])'
+if "$bin/python" -c 'import kernels' 2>/dev/null; then echo 'kernels must not be importable under this name'; exit 1; fi
+"$bin/hpcasr" --version
+"$bin/mpirun" -n 2 "$bin/hpcasr" train --model tiny --epochs 1 --out exp/wheel
+"$bin/hpcasr" report exp/wheel --plot curves.png
+test -s exp/wheel/DONE && test -s curves.png
+echo 'the wheel works outside the tree'
