@@ -38,7 +38,7 @@ class Data:
 @dataclass(frozen=True)
 class Optim:
     optimizer: str = key('sgd', 'update rule', ('sgd', 'adam'))
-    lr: float = key(0.1, 'learning rate at a global batch of `lr_batch` samples')
+    lr: float = key(1.0, 'learning rate at a global batch of `lr_batch` samples')
     lr_batch: int = key(256, 'global batch at which `lr` holds, scaled linearly to M; 0: no scaling')
     momentum: float = key(0.9, 'of sgd')
     beta1: float = key(0.9, 'of adam')
@@ -48,7 +48,7 @@ class Optim:
     schedule: str = key('paper', 'paper: linear warm-up, then x 1/sqrt(2) an epoch; newbob: halve when held-out '
                         'cross-entropy stalls', ('paper', 'newbob', 'constant'))
     warmup: float = key(1.0, 'epochs of linear warm-up from `lr` to the scaled rate')
-    hold: float = key(4.0, 'epochs at the full rate, warm-up included, before the decay of schedule paper')
+    hold: float = key(3.0, 'epochs at the full rate, warm-up included, before the decay of schedule paper')
     newbob_threshold: float = key(0.005, 'relative gain of held-out cross-entropy under which newbob starts halving')
 
 

@@ -7,15 +7,18 @@ import subprocess
 import sys
 
 import pytest
+from _pytest._io import TerminalWriter
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAUNCHER = ('PMI', 'PMIX', 'OMPI', 'PRTE', 'HYDRA', 'MPIR', 'SLURM')
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     config.addinivalue_line('markers', 'launch: starts mpirun itself; run under both MPI libraries')
-    if under_mpi(config) and world().rank:
-        config.get_terminal_writer()._file = open(os.devnull, 'w')  # one report, that of rank 0; see abort_on_failure
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if reporter and under_mpi(config) and world().rank:  # one report, that of rank 0; failures are printed by end_job
+        reporter._tw = TerminalWriter(open(os.devnull, 'w'))
 
 
 def under_mpi(config):

@@ -1,8 +1,181 @@
 """`hpcasr data`: from speech or a Kaldi directory to a store."""
 
+import json
+import os
+
 import click
+
+from hpcasr.cli.progress import progress
+from hpcasr.cli.provenance import provenance
+from hpcasr.errors import CheckFailed
+
+FORCE = click.option('--force', is_flag=True, help='Replace what exists.')
+JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
+ALLOW_PIPES = click.option('--allow-pipes', is_flag=True, help='Run scp entries that are shell commands (`... |`).')
 
 
 @click.group()
 def data():
     """Bring speech or a Kaldi directory into a store, look at it, check it."""
+
+
+def parse_splice(context, parameter, text):
+    """'L,R' or 'N', which is N,N."""
+    try:
+        sides = [int(word) for word in text.split(',')]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 0:
+        raise click.BadParameter(f'{text}: give L,R or N, frames to the left and right')
+    return sides[0], sides[-1]
+
+
+@data.command()
+@click.argument('directory')
+@click.option('--out', required=True, help='Data directory to make.')
+@click.option('--type', 'kind', type=click.Choice(['fbank', 'mfcc']), default='fbank', show_default=True)
+@click.option('--num-mel-bins', type=click.IntRange(3), default=40, show_default=True)
+@click.option('--num-ceps', type=click.IntRange(1), default=13, show_default=True, help='Of mfcc.')
+@click.option('--sample-rate', type=click.IntRange(1000), default=16000, show_default=True,
+              help='Hz; other audio is resampled.')
+@click.option('--nj', type=click.IntRange(0), default=0, help='Processes.  [default: the cores this process may use]')
+@click.option('--compress', is_flag=True, help='Write compressed matrices: a quarter of the size, lossy.')
+@ALLOW_PIPES
+@FORCE
+def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, compress, allow_pipes, force):
+    """Compute features of a Kaldi data directory (wav.scp, perhaps segments): OUT gets feats.scp and the other tables.
+
+    Audio: wav, flac, ogg, opus, mono.  Frames as Kaldi's compute-fbank-feats and compute-mfcc-feats, 25 ms every 10 ms,
+    without dither: the same audio gives the same features.
+
+    \b
+    Examples:
+      hpcasr data features data/train --out exp/fbank/train
+      hpcasr data features data/train --out mfcc/train --type mfcc --num-mel-bins 23 --nj 8 --compress
+    """
+    from hpcasr.data.features import Features, make_features
+    options = Features(kind, num_mel_bins, num_ceps, sample_rate)
+    nj = nj or len(os.sched_getaffinity(0))
+    short = make_features(directory, out, options, nj, compress, allow_pipes, force, progress)
+    if short:
+        click.echo(f'{directory}: left out {len(short)} utterances shorter than a window, first {short[0]}', err=True)
+    click.echo(f'{out}/feats.scp')
+
+
+@data.command('import')
+@click.argument('directory')
+@click.option('--out', required=True, help='Store to write.')
+@click.option('--cmvn', type=click.Choice(['utterance', 'speaker', 'none']), default='speaker', show_default=True,
+              help='Over whose frames mean and variance are normalized, deltas included.')
+@click.option('--cmvn-vars/--no-cmvn-vars', default=True, show_default=True, help='Normalize the variance too.')
+@click.option('--deltas', type=click.IntRange(0, 2), default=2, show_default=True, help='Highest order, as add-deltas.')
+@click.option('--splice', callback=parse_splice, default='0', show_default=True, metavar='L,R',
+              help='Context frames to the left and right, put side by side when frames are read.')
+@click.option('--ali', metavar='RSPECIFIER', help='pdf-ids of every frame: pdf.scp, pdf.ark or "ark:gunzip -c ... |".')
+@click.option('--num-pdfs', type=click.IntRange(1), help='Targets of the alignment (am-info final.mdl).')
+@click.option('--length-tolerance', type=click.IntRange(0), default=0, show_default=True,
+              help='Frames by which features and alignment may differ; both are cut.')
+@click.option('--dtype', type=click.Choice(['float32', 'float16']), default='float32', show_default=True)
+@click.option('--intersect', is_flag=True, help='Take the utterances that all files have.')
+@ALLOW_PIPES
+@FORCE
+def import_(directory, out, cmvn, cmvn_vars, deltas, splice, ali, num_pdfs, length_tolerance, dtype, intersect,
+            allow_pipes, force):
+    """Write a store from a Kaldi data directory: feats.scp, utt2spk and, if it is there, text.
+
+    \b
+    Examples:
+      hpcasr data import data/train --out train.h5
+      hpcasr data import data/train --ali exp/tri3_ali/pdf.scp --num-pdfs 3456 --splice 5 --out train.h5
+    """
+    from hpcasr.data.alignment import open_alignment
+    from hpcasr.data.frontend import Frontend
+    from hpcasr.data.ingest import Ingest, ingest
+    if (ali is None) != (num_pdfs is None):
+        raise click.UsageError('--ali and --num-pdfs go together', click.get_current_context())
+    alignment = open_alignment(ali, allow_pipes) if ali else None
+    source = Ingest(directory, Frontend(deltas, cmvn, cmvn_vars), alignment, num_pdfs or 0, length_tolerance, intersect,
+                    allow_pipes)
+    ingest(source, out, splice, dtype, provenance(), force, progress)
+    report(out)
+
+
+@data.command()
+@click.argument('stores', nargs=-1, required=True)
+@click.option('--out', required=True, help='Store to write.')
+@click.option('--utterances', metavar='LIST', help='File; only utterances whose ids begin its lines.')
+@click.option('--speakers', metavar='LIST', help='File; only speakers whose ids begin its lines.')
+@click.option('--dtype', type=click.Choice(['float32', 'float16']), help='[default: that of the first store]')
+@FORCE
+def pack(stores, out, utterances, speakers, dtype, force):
+    """Merge stores, or take part of them; columns, front end and targets must agree.
+
+    \b
+    Examples:
+      hpcasr data pack part1.h5 part2.h5 --out train.h5
+      hpcasr data pack train.h5 --speakers ten_speakers.txt --out small.h5
+    """
+    from hpcasr.data.pack import pack
+    pack(stores, out, utterances, speakers, dtype, provenance(), force, progress)
+    report(out)
+
+
+@data.command()
+@click.argument('store')
+@JSON
+def info(store, as_json):
+    """What a store holds.
+
+    \b
+    Examples:
+      hpcasr data info train.h5
+      hpcasr data info train.h5 --json | jq .priors.entropy
+    """
+    from hpcasr.data.store import Store
+    from hpcasr.data.summary import summary
+    found = summary(Store(store))
+    click.echo(json.dumps(found) if as_json else '\n'.join(describe(found)))
+
+
+@data.command()
+@click.argument('path')
+@ALLOW_PIPES
+@JSON
+def check(path, allow_pipes, as_json):
+    """Check a store (every checksum, value and target) or a Kaldi data directory.  Exit status 1 if anything is wrong.
+
+    \b
+    Examples:
+      hpcasr data check train.h5
+      hpcasr data check data/train --json
+    """
+    from hpcasr.data.check import problems
+    found = problems(path, allow_pipes, progress)
+    click.echo(json.dumps({'path': path, 'problems': found}) if as_json else '\n'.join(found or [f'{path}: ok']))
+    if found:
+        raise CheckFailed(f'{path}: {len(found)} problem{"s"*(len(found) > 1)}')
+
+
+def report(out):
+    """One line about the store that was made."""
+    from hpcasr.data.store import Store
+    from hpcasr.data.summary import summary
+    click.echo(line(summary(Store(out))))
+
+
+def line(s):
+    targets = f'{s["targets"]} targets' if s['targets'] else 'no targets'
+    return (f'{s["path"]}: {s["utterances"]} utterances, {s["speakers"]} speakers, {s["hours"]:.2f} h, '
+            f'{s["frames"]} frames of {s["dim"]}, {targets}')
+
+
+def describe(s):
+    """The lines of `data info`."""
+    yield line(s)
+    yield f'frames     {s["columns"]} columns of {s["dtype"]}, spliced {s["splice"][0]},{s["splice"][1]}'
+    yield 'front end  ' + ', '.join(f'{k} {v}' for k, v in s['frontend'].items())
+    if s['priors']:
+        yield (f'priors     entropy {s["priors"]["entropy"]:.3f} nats, always the most frequent: '
+               f'{s["priors"]["guess_error"]:.1%} wrong, {s["priors"]["unseen"]} never seen')
+    yield f'made       {json.dumps(s["provenance"])}'
+    yield f'digest     {s["digest"]}'

@@ -1,6 +1,5 @@
 """Speech from a Kaldi data directory: wav.scp, and segments where there are any."""
 
-import io
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -33,13 +32,18 @@ class Recording:
     entry: str
     where: str
 
+    @property
+    def place(self):
+        """The entry as it holds from any folder."""
+        return self.entry if is_pipe(self.entry) else str(Path(self.entry).absolute())
+
     def samples(self, rate):
         """[n] float32 at `rate` Hz, in Kaldi's 16-bit scale.  Raises BadInput."""
         source = run_pipe(self.entry, self.where) if is_pipe(self.entry) else self.entry
         try:
             x, own = soundfile.read(source, dtype='float32', always_2d=True)
         except (soundfile.SoundFileError, TypeError, OSError) as e:
-            raise BadInput(f'{self.where}: {self.entry}: not readable as audio ({e}); wav, flac, ogg and opus are') from None
+            raise BadInput(f'{self.where}: {self.entry}: not readable as wav, flac, ogg or opus ({e})') from None
         if x.shape[1] != 1:
             raise BadInput(f'{self.where}: {self.entry}: has {x.shape[1]} channels; make it mono (sox IN OUT remix 1)')
         x = x[:, 0]*np.float32(FULL_SCALE)
@@ -77,10 +81,10 @@ def segment(path, utterance, fields, names):
         name, start, end = fields.split()
         start, end = float(start), float(end)
     except ValueError:
-        raise BadInput(f'{path}: utterance {utterance}: expected `UTTERANCE RECORDING START END`, got {fields}') from None
+        raise BadInput(f'{path}: utterance {utterance}: expected RECORDING START END, got {fields}') from None
     if name not in names:
         raise BadInput(f'{path}: utterance {utterance}: recording {name} is not in wav.scp; run utils/fix_data_dir.sh')
-    if start < 0 or end != -1 and end <= start:
+    if start < 0 or (end != -1 and end <= start):
         raise BadInput(f'{path}: utterance {utterance}: {start} .. {end} s is not an interval')
     return Segment(utterance, name, start, None if end == -1 else end)
 
@@ -95,6 +99,5 @@ def cut(x, rate, segment, where):
     if segment.end is None:
         return x[int(segment.start*rate):]
     if segment.end*rate > len(x) + OVERSHOOT*rate:
-        raise BadInput(f'{where}: ends after {len(x)/rate:.2f} s, utterance {segment.utterance} at {segment.end:.2f} s; '
-                       f'correct segments')
+        raise BadInput(f'{where}: ends after {len(x)/rate:.2f} s, utterance {segment.utterance} at {segment.end:.2f} s')
     return x[int(segment.start*rate):int(segment.end*rate)]

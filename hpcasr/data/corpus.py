@@ -68,6 +68,12 @@ class Corpus:
         """Frames of utterance u."""
         return int(self.offsets[u+1] - self.offsets[u])
 
+    def utterance(self, u):
+        """Frames [T, D] before splicing and targets [T] or None of utterance u; read-only where they are a file's."""
+        self.touch(u)
+        part = slice(self.offsets[u], self.offsets[u+1])
+        return self.frames[part], None if self.targets is None else self.targets[part]
+
     def chunk(self, u, start, stop, x, targets=None):
         """Fill x[:stop-start, :dim] and targets[:stop-start] with frames start..stop of utterance u.
 

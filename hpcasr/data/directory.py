@@ -7,7 +7,7 @@ from hpcasr.errors import BadInput
 
 
 class DataDirectory:
-    """feats.scp, utt2spk and, if it is there, text of a directory.  Raises BadInput for what is missing or unreadable."""
+    """feats.scp, utt2spk and, if it is there, text of a directory.  Raises BadInput for what is missing."""
 
     def __init__(self, path, allow_pipes=False):
         self.path = Path(path)

@@ -5,6 +5,7 @@ import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ import kaldi_native_fbank as knf
 import numpy as np
 
 from hpcasr.data.audio import by_recording, cut, recordings, segments
-from hpcasr.data.kaldi import ArkWriter
+from hpcasr.data.kaldi import ArkWriter, table
+from hpcasr.data.progress import silent
 from hpcasr.errors import BadInput
 
-COPIED = 'text', 'utt2spk', 'spk2utt', 'spk2gender', 'spk2age', 'utt2dur', 'segments', 'wav.scp', 'reco2dur'
+SHIFT = 0.01  # seconds
+COPIED = 'text', 'utt2spk', 'spk2gender', 'spk2age', 'utt2dur', 'segments', 'reco2dur'
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ class Features:
         return np.array([computer.get_frame(t) for t in range(T)], np.float32).reshape(T, computer.dim)
 
     def computer(self):
-        return knf.OnlineFbank(self.fbank()) if self.kind == 'fbank' else knf.OnlineMfcc(self.mfcc())
+        try:
+            return knf.OnlineFbank(self.fbank()) if self.kind == 'fbank' else knf.OnlineMfcc(self.mfcc())
+        except ValueError as e:
+            raise BadInput(f'features of {self.num_mel_bins} mel bins at {self.sample_rate} Hz: {e}') from None
 
     def fbank(self):
         return self.frames_and_mels(knf.FbankOptions())
@@ -59,10 +65,11 @@ class Features:
 
     def describe(self):
         made = asdict(self) if self.kind == 'mfcc' else {k: v for k, v in asdict(self).items() if k != 'num_ceps'}
-        return {**made, 'dither': 0, 'snip_edges': True, 'frame_shift': 0.01}
+        return {**made, 'dither': 0, 'snip_edges': True, 'frame_shift': SHIFT}
 
 
-def make_features(directory, out, features, jobs=1, compress=False, allow_pipes=False, force=False, progress=iter):
+def make_features(directory, out, features, jobs=1, compress=False, allow_pipes=False, force=False,
+                  progress=silent):
     """Write the data directory `out`: feats.ark, feats.scp and copies of the other tables.
 
     Returns the ids of utterances shorter than a window, which are left out.  Raises BadInput, leaving nothing behind.
@@ -77,11 +84,11 @@ def make_features(directory, out, features, jobs=1, compress=False, allow_pipes=
         temporary.mkdir(parents=True)
         short = write_features(temporary, out, pool(work, features, jobs), compress, len(work), progress)
         (temporary/'frontend.json').write_text(json.dumps(features.describe()) + '\n')
-        (temporary/'frame_shift').write_text('0.01\n')
-        copy_tables(source, temporary, set(short))
+        (temporary/'frame_shift').write_text(f'{SHIFT}\n')
+        write_tables(source, temporary, audio, set(short))
         move(temporary, out)
     except OSError as e:
-        raise BadInput(f'{out}: {e.strerror}; make room and run the command again') from None
+        raise BadInput(f'{out}: {e.strerror}; nothing was written') from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return short
@@ -110,25 +117,38 @@ def of_recording(features, task):
 def write_features(folder, out, results, compress, total, progress):
     """feats.ark, feats.scp, utt2num_frames; returns the ids of those without a frame."""
     short = []
-    writer = ArkWriter(folder/'feats.ark', folder/'feats.scp', out.absolute()/'feats.ark', compress)
-    with open(folder/'utt2num_frames', 'w') as lengths:
-        for done in progress(results, total):
-            for name, x in done:
-                if len(x):
-                    writer.write(name, x)
-                    lengths.write(f'{name} {len(x)}\n')
-                else:
-                    short.append(name)
-    writer.close()
+    final = out.absolute()/'feats.ark'
+    with closing(ArkWriter(folder/'feats.ark', folder/'feats.scp', final, compress)) as writer, \
+            open(folder/'utt2num_frames', 'w', encoding='utf-8') as lengths:
+        for name, x in (pair for done in progress(results, total) for pair in done):
+            if len(x):
+                writer.write(name, x)
+                lengths.write(f'{name} {len(x)}\n')
+            else:
+                short.append(name)
     return short
 
 
-def copy_tables(source, folder, without):
-    """Copies of the tables that are there; of those by utterance, without the ids `without`."""
+def write_tables(source, folder, audio, without):
+    """The other tables, but for the utterances `without`: wav.scp with the paths where the audio was found."""
     for name in COPIED:
-        if (source/name).exists():
-            kept = [line for line in (source/name).read_text('utf-8').splitlines() if line.split(None, 1)[0] not in without]
-            (folder/name).write_text('\n'.join(kept) + '\n', 'utf-8')
+        rows = table(source/name, required=False)
+        write_table(folder/name, {k: v for k, v in rows.items() if k not in without})
+    write_table(folder/'wav.scp', {name: recording.place for name, recording in audio.items()})
+    write_table(folder/'spk2utt', {k: ' '.join(v) for k, v in inverse(table(folder/'utt2spk', required=False)).items()})
+
+
+def write_table(path, rows):
+    if rows:
+        path.write_text(''.join(f'{key} {value}\n' for key, value in rows.items()), 'utf-8')
+
+
+def inverse(utt2spk):
+    """{speaker: [utterance]}, as in spk2utt."""
+    speakers = {}
+    for utterance, speaker in utt2spk.items():
+        speakers.setdefault(speaker, []).append(utterance)
+    return speakers
 
 
 def move(folder, out):

@@ -53,8 +53,8 @@ class Frontend:
     """What is done to static features at import.
 
     deltas   highest order, 0 for none
-    cmvn     'speaker', 'utterance' or 'none'; after the deltas, so that every column has unit variance.  Without the
-             variance this equals Kaldi's apply-cmvn followed by add-deltas, for deltas of a constant are zero.
+    cmvn     'speaker', 'utterance' or 'none'; after the deltas, so that every column has zero mean and unit variance.
+             Without the variance this is Kaldi's apply-cmvn followed by add-deltas, but for a constant per column.
     """
 
     def __init__(self, deltas=2, cmvn='speaker', variance=True):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from hpcasr.data.directory import DataDirectory
+from hpcasr.data.progress import silent
 from hpcasr.data.store import StoreWriter, Utterances, not_finite, refuse_existing
 from hpcasr.errors import BadInput
 
@@ -14,7 +15,7 @@ class Ingest:
 
     directory   path of a Kaldi data directory
     frontend    frontend.Frontend
-    alignment   kaldi.integers(...) with `num_targets` pdfs, or None
+    alignment   alignment.open_alignment(...) with `num_targets` pdfs, or None
     tolerance   frames by which features and alignment may differ in length; both are cut to the shorter
     """
 
@@ -56,15 +57,15 @@ class Ingest:
             return None
         t = self.alignment.get(name)
         if abs(len(t) - frames) > self.tolerance:
-            raise BadInput(f'{self.alignment.path}: utterance {name}: {len(t)} targets for {frames} frames; align the same '
-                           f'features, or use --length-tolerance {abs(len(t) - frames)}')
+            raise BadInput(f'{self.alignment.path}: utterance {name}: {len(t)} targets for {frames} frames; align '
+                           f'these features, or use --length-tolerance {abs(len(t) - frames)}')
         if len(t) and not 0 <= t.min() <= t.max() < self.num_targets:
             wrong = t[(t < 0) | (t >= self.num_targets)][0]
-            raise BadInput(f'{self.alignment.path}: utterance {name}: target {wrong} is not in 0..{self.num_targets - 1}; '
-                           f'check --num-pdfs, and that these are pdf-ids (ali-to-pdf)')
+            raise BadInput(f'{self.alignment.path}: utterance {name}: target {wrong} is not in 0..'
+                           f'{self.num_targets - 1}; check --num-pdfs, and that these are pdf-ids (ali-to-pdf)')
         return t
 
-    def survey(self, progress=iter):
+    def survey(self, progress=silent):
         """First pass: all utterances are read and checked, the front end learns its statistics; Utterances."""
         lengths = []
         for name, x, _ in progress(self):
@@ -81,11 +82,14 @@ class Ingest:
     def describe(self):
         """The front end for the store: how the static features were made, if that is known, and what was done since."""
         made = self.data.path/'frontend.json'
-        static = json.loads(made.read_text()) if made.exists() else {}
+        try:
+            static = json.loads(made.read_text()) if made.exists() else {}
+        except ValueError as e:
+            raise BadInput(f'{made}: not JSON ({e}); remove it, or make the features again') from None
         return {**static, 'static_dim': self.columns, **self.frontend.describe()}
 
 
-def ingest(source, out, splice=(0, 0), dtype='float32', provenance=None, force=False, progress=iter):
+def ingest(source, out, splice=(0, 0), dtype='float32', provenance=None, force=False, progress=silent):
     """Write the store `out` from the Ingest `source`; nothing is written before all of it has been read once."""
     refuse_existing(out, force)
     utterances = source.survey(progress)

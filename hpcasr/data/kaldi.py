@@ -1,4 +1,4 @@
-"""Kaldi tables and archives: text files of `key value`, feature matrices by scp, integer vectors by scp or ark.
+"""Kaldi tables and archives: text files of `key value`, matrices and integer vectors by scp.
 
 Every error is a BadInput that names table, utterance and archive.  No pickle is ever loaded: matrices are parsed by
 kaldiio's matrix readers, never by its guess at the content.
@@ -8,7 +8,6 @@ import io
 import re
 import subprocess
 from collections import OrderedDict
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from hpcasr.errors import BadInput
 OPEN_ARCHIVES = 64  # file descriptors kept; a corpus has one archive per job of its feature extraction
 RANGE = r'\d+:\d+|\d+|'
 ENTRY = re.compile(rf'(?P<path>.*?)(:(?P<offset>\d+))?(\[(?P<rows>{RANGE})(,(?P<columns>{RANGE}))?\])?$')
-RSPECIFIER = re.compile(r'(?:(scp|ark)[a-z,]*:)?(.*)$', re.DOTALL)
 TOLERANCE = 3  # frames that a range may reach beyond the end, as in Kaldi
 INT32 = np.dtype([('size', 'i1'), ('value', '<i4')])
 
@@ -96,7 +94,8 @@ class Scp:
         """[T, D] float32 features, plain or compressed; a range in the entry is applied."""
         f, at, match = self.open(key)
         try:
-            x = np.asarray(read_matrix(f), np.float32)
+            with np.errstate(over='ignore'):  # doubles; infinities are found by whoever reads
+                x = np.asarray(read_matrix(f), np.float32)
         except Exception as e:  # kaldiio: ValueError, struct.error, AssertionError, MemoryError ...
             raise self.broken(key, at, e) from None
         return self.cut(key, x, match) if match else x
@@ -111,7 +110,7 @@ class Scp:
 
     def broken(self, key, at, e):
         why = f' ({" ".join(str(e).split())[:80]})' if str(e) else ''
-        return BadInput(f'{self.where(key)}: {at} is truncated, empty or not in Kaldi format{why}; make the archive again')
+        return BadInput(f'{self.where(key)}: {at} is truncated, empty or not Kaldi\'s{why}; make the archive again')
 
     def open(self, key):
         """The file that holds `key`, at its place; that place in words; the parsed range or None."""
@@ -139,9 +138,8 @@ class Scp:
 
     def cut(self, key, x, match):
         """Rows and columns 'first:last', both inclusive."""
-        rows = bounds(match['rows'])
-        columns = bounds(match['columns'] or '')
-        if rows[1] is not None and rows[1] > len(x) + TOLERANCE or columns[1] is not None and columns[1] > x.shape[1]:
+        rows, columns = bounds(match['rows']), bounds(match['columns'] or '')
+        if (rows[1] or 0) > len(x) + TOLERANCE or (columns[1] or 0) > x.shape[1]:
             raise BadInput(f'{self.where(key)}: range {match[0]} lies outside of the matrix of {len(x)} x {x.shape[1]}')
         return x[slice(*rows), slice(*columns)]
 
@@ -180,107 +178,13 @@ def read_integers(f):
 
 def read_binary_integers(f):
     mark, head = f.read(1), f.read(5).ljust(5, b'\0')
-    size, n = np.frombuffer(head, INT32)[0]
+    size, n = np.frombuffer(head, INT32)[0].item()
     if mark != b'B' or size != 4 or n < 0:
         raise ValueError('not an int32 vector')
-    raw = f.read(5*int(n))
+    raw = f.read(5*n)
     if len(raw) < 5*n:
         raise ValueError(f'{len(raw)//5} of {n} integers')
     return np.frombuffer(raw, INT32)['value'].astype(np.int32)
-
-
-class Ark:
-    """Sequential access to the integer vectors of an archive or of a shell command ('... |' of the user's own)."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __iter__(self):
-        """(key, [T] int32) in the archive's order."""
-        with closing(self.open()) as f:
-            while key := read_key(f):
-                yield key, self.read(f, key)
-            self.finish(f)
-
-    def read(self, f, key):
-        try:
-            return read_integers(f)
-        except (ValueError, OverflowError) as e:
-            raise BadInput(f'{self.name}: utterance {key}: truncated or not an int32 vector ({e}); '
-                           f'make the alignment again') from None
-
-    def open(self):
-        if is_pipe(self.name):
-            self.process = subprocess.Popen(self.name.strip('|'), shell=True, stdout=subprocess.PIPE)
-            return self.process.stdout
-        try:
-            return open(self.name, 'rb')
-        except OSError as e:
-            raise BadInput(f'{self.name}: {e.strerror}') from None
-
-    def finish(self, f):
-        if is_pipe(self.name) and self.process.wait():
-            raise BadInput(f'{self.name}: command ended with status {self.process.returncode}')
-
-
-def read_key(f):
-    """The next word of an archive, b' ' consumed; '' at its end."""
-    key = bytearray()
-    while (c := f.read(1)) not in (b'', b' '):
-        key += c
-    return key.decode('utf-8', 'replace').strip()
-
-
-def integers(rspecifier, allow_pipes=False):
-    """The int32 vectors that `rspecifier` names: 'pdf.scp', 'scp:pdf.scp', 'pdf.ark', 'ark:pdf.ark', 'ark:... |'."""
-    kind, name = RSPECIFIER.match(rspecifier).groups()
-    if kind == 'scp' or not kind and name.endswith('.scp'):
-        return ScpIntegers(Scp(name, allow_pipes))
-    return ArkIntegers(Ark(name.strip()))
-
-
-class ScpIntegers:
-    """Vectors by key, in any order."""
-
-    def __init__(self, scp):
-        self.scp, self.path = scp, scp.path
-
-    def keys(self):
-        return self.scp.keys()
-
-    def get(self, key):
-        return self.scp.vector(key)
-
-    def rewind(self, wanted):
-        """Before a pass over the keys `wanted`."""
-
-
-class ArkIntegers:
-    """Vectors by key from a stream.  Those passed over are kept: keys asked in the archive's order need no memory."""
-
-    def __init__(self, ark):
-        self.ark, self.path = ark, ark.name
-        self.sizes = {}
-        for key, vector in ark:
-            if key in self.sizes:
-                raise BadInput(f'{ark.name}: utterance {key} appears twice; remove one')
-            self.sizes[key] = len(vector)
-
-    def keys(self):
-        return self.sizes.keys()
-
-    def rewind(self, wanted):
-        self.stream, self.passed, self.wanted = iter(self.ark), {}, wanted
-
-    def get(self, key):
-        if key in self.passed:
-            return self.passed.pop(key)
-        for found, vector in self.stream:
-            if found == key:
-                return vector
-            if found in self.wanted:
-                self.passed[found] = vector
-        raise BadInput(f'{self.path}: utterance {key} is gone since the archive was first read')
 
 
 class ArkWriter:

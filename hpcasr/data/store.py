@@ -19,11 +19,15 @@ import h5py
 import numpy as np
 
 from hpcasr.data.corpus import Corpus
+from hpcasr.data.disk import Disk
 from hpcasr.errors import BadInput
 
 FORMAT, VERSION = 'hpcasr-store', 1
 NONE, INCOMPLETE, COMPLETE = 'none', 'incomplete', 'complete'  # states of the targets
 TEXT = h5py.string_dtype('utf-8')
+ROOM = 1 << 20  # bytes to have in reserve where a store is changed: HDF5 cannot go back when a disk is full
+LAYOUT = {'libver': 'v110',  # whose metadata have checksums: HDF5 crashes on damaged metadata that have none
+          'alignment_threshold': mmap.PAGESIZE, 'alignment_interval': mmap.PAGESIZE}
 MAPPED = 'frames', 'targets', 'offsets', 'speakers', 'frames_crc', 'targets_crc'
 
 
@@ -37,16 +41,16 @@ class Store(Corpus):
 
     def __init__(self, path, verify=True, targets=True):
         with reading(path) as f:
-            attrs = dict(f.attrs)
             places = {name: place(f[name]) for name in MAPPED}
             self._counts = f['counts'][:]
-        labelled = targets and is_labelled(path, attrs['targets_state'])
+            self.frontend, self.provenance = json.loads(f.attrs['frontend']), json.loads(f.attrs['provenance'])
+            labelled = targets and is_labelled(path, f.attrs['targets_state'])
+            num_targets, splice = int(f.attrs['num_targets']), [int(k) for k in f.attrs['splice']]
+            digest = str(f.attrs['digest'])
         self._map = mapping(path, places)
         arrays = {name: array(self._map, *p) for name, p in places.items()}
         super().__init__(arrays['frames'], arrays['offsets'], arrays['targets'] if labelled else None,
-                         int(attrs['num_targets']) if labelled else 0, arrays['speakers'],
-                         splice=[int(k) for k in attrs['splice']], digest=str(attrs['digest']), path=path)
-        self.frontend, self.provenance = json.loads(attrs['frontend']), json.loads(attrs['provenance'])
+                         num_targets if labelled else 0, arrays['speakers'], splice=splice, digest=digest, path=path)
         self.frames_crc, self.targets_crc = arrays['frames_crc'], arrays['targets_crc']
         self._start = places['frames'][2]
         self._checked = np.full(self.num_utterances, not verify)
@@ -125,7 +129,9 @@ def reading(path):
         raise BadInput(f'{path}: no such store; make it with `hpcasr data import`') from None
     except PermissionError as e:
         raise BadInput(f'{path}: {os.strerror(e.errno)}') from None
-    except (OSError, KeyError, RuntimeError, ValueError) as e:
+    except BadInput:
+        raise
+    except Exception as e:  # HDF5 meets damage with OSError, KeyError, RuntimeError, TypeError ...
         raise BadInput(f'{path}: not a store, or a truncated one ({brief(e)}); import it again') from None
 
 
@@ -151,58 +157,12 @@ def mapping(path, places):
     end = max(start + int(np.prod(shape))*dtype.itemsize for dtype, shape, start in places.values())
     with open(path, 'rb') as f:
         if os.fstat(f.fileno()).st_size < end:  # touching what is not there would end in SIGBUS
-            raise BadInput(f'{path}: truncated, {end - os.fstat(f.fileno()).st_size} bytes are missing; import it again')
+            raise BadInput(f'{path}: truncated; import it again')
         return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def array(buffer, dtype, shape, start):
     return np.frombuffer(buffer, dtype, int(np.prod(shape)), start).reshape(shape)
-
-
-class Disk:
-    """A file for HDF5 whose errors wait until `check`: HDF5 itself ends in a segmentation fault when a disk is full."""
-
-    def __init__(self, path, mode):
-        self.path, self.f, self.error = path, open(path, mode), None
-
-    def attempt(self, verb, *args):
-        try:
-            return verb(*args)
-        except OSError as e:
-            self.error = self.error or e
-
-    def seek(self, *args):
-        return self.f.seek(*args)
-
-    def tell(self):
-        return self.f.tell()
-
-    def readinto(self, buffer):
-        return self.f.readinto(buffer)
-
-    def write(self, data):
-        return self.attempt(self.f.write, data)
-
-    def truncate(self, size):
-        return self.attempt(self.f.truncate, size)
-
-    def flush(self):
-        return self.attempt(self.f.flush)
-
-    def check(self):
-        """Raise BadInput for the first error so far."""
-        if self.error:
-            raise BadInput(f'{self.path}: {self.error.strerror}; make room and run the command again')
-
-    def finish(self):
-        """Everything on the disk, or BadInput."""
-        self.flush()
-        self.attempt(os.fsync, self.f.fileno())
-        self.close()
-        self.check()
-
-    def close(self):
-        self.attempt(self.f.close)
 
 
 class StoreWriter:
@@ -220,7 +180,7 @@ class StoreWriter:
         self.path, self.utterances, self.target_names = str(path), utterances, target_names
         self.dim, self.dtype, self.splice = dim, np.dtype(dtype), splice
         self.frontend, self.provenance = frontend or {}, provenance or {}
-        self.temporary = f'{path}.tmp-{os.getpid()}'
+        self.temporary, self.file = f'{path}.tmp-{os.getpid()}', None
 
     def __enter__(self):
         try:
@@ -228,7 +188,7 @@ class StoreWriter:
         except OSError as e:
             raise BadInput(f'{self.path}: {e.strerror}') from None
         try:
-            self.file = h5py.File(self.disk, 'w', alignment_threshold=mmap.PAGESIZE, alignment_interval=mmap.PAGESIZE)
+            self.file = h5py.File(self.disk, 'w', **LAYOUT)
             self.lay_out()
             self.disk.check()
         except BaseException:
@@ -253,7 +213,8 @@ class StoreWriter:
     def append(self, frames, targets=None):
         """The next utterance: frames [T, dim], and [T] integer targets if the store has any."""
         u, a, b = self.at, *self.utterances.offsets[self.at:self.at+2]
-        frames = np.ascontiguousarray(frames, self.dtype)
+        with np.errstate(over='ignore'):  # found by `check`
+            frames = np.ascontiguousarray(frames, self.dtype)
         targets = np.ascontiguousarray(np.full(b - a, -1) if targets is None else targets, np.int32)
         self.check(u, frames, targets)
         self.file['frames'][a:b], self.file['targets'][a:b] = frames, targets
@@ -275,24 +236,31 @@ class StoreWriter:
             return self.abandon()
         try:
             self.conclude()
+        except OSError as e:
+            self.abandon()
+            raise BadInput(f'{self.path}: {e.strerror}') from None
         except BaseException:
             self.abandon()
             raise
-        os.replace(self.temporary, self.path)
 
     def conclude(self):
         assert self.at == len(self.utterances.names), (self.at, len(self.utterances.names))
         write_summary(self.file, self.crc, self.counts, self.target_names)
         self.file.close()
         self.disk.finish()
+        os.replace(self.temporary, self.path)
 
     def abandon(self):
-        self.file.close()
+        if self.file:
+            self.file.close()
         self.disk.close()
         os.unlink(self.temporary)
 
 
 def refuse_existing(path, force):
+    """BadInput if `path` exists and may not be replaced, or has no folder to lie in."""
+    if not os.path.isdir(os.path.dirname(path) or '.'):
+        raise BadInput(f'{path}: its folder does not exist; make it first')
     if os.path.exists(path) and not force:
         raise BadInput(f'{path}: exists; use --force to replace it')
 
@@ -338,10 +306,10 @@ class Utterances:
         self.texts = list(texts) if texts is not None else ['']*len(self.names)
 
 
-def has_targets(path):
-    """Whether all targets of the store are there."""
+def refuse_labelled(path, force):
     with reading(path) as f:
-        return f.attrs['targets_state'] == COMPLETE
+        if f.attrs['targets_state'] == COMPLETE and not force:
+            raise BadInput(f'{path}: has targets already; use --force to replace them')
 
 
 def write_targets(path, targets, num_targets, target_names, provenance, force=False):
@@ -349,11 +317,12 @@ def write_targets(path, targets, num_targets, target_names, provenance, force=Fa
 
     While they are written the store is incomplete, and readers refuse it.  Raises BadInput.
     """
-    if has_targets(path) and not force:
-        raise BadInput(f'{path}: has targets already; use --force to replace them')
-    with changing(path) as f:
+    refuse_labelled(path, force)
+    with reading(path) as f:
+        room = ROOM + 16*len(f['names']) + 256*num_targets
+    with changing(path, room) as f:
         f.attrs['targets_state'] = INCOMPLETE
-    with changing(path) as f:
+    with changing(path, room) as f:
         crc, counts = overwrite(f, targets, num_targets)
         told = json.loads(f.attrs['provenance']) | {'targets': provenance}
         f.attrs['provenance'] = json.dumps(told)
@@ -373,8 +342,8 @@ def overwrite(f, targets, num_targets):
 
 
 @contextmanager
-def changing(path):
-    """The HDF5 file of a store, for changes; everything is on the disk afterwards."""
+def changing(path, room):
+    """The HDF5 file of a store, for changes that need `room` bytes; everything is on the disk afterwards."""
     with reading(path):
         pass
     try:
@@ -382,7 +351,8 @@ def changing(path):
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
     try:
-        with h5py.File(disk, 'r+') as f:
+        disk.reserve(room)
+        with h5py.File(disk, 'r+', libver='v110') as f:
             yield f
         disk.finish()
     finally:

@@ -74,6 +74,6 @@ def spans(shapes):
 
 def fit(buffer, size, dtype):
     """The first `size` entries of `buffer`; ValueError if it cannot hold them."""
-    if buffer.dtype != dtype or buffer.ndim != 1 or len(buffer) < size or buffer.strides != (buffer.itemsize,):
+    if buffer.dtype != dtype or buffer.ndim != 1 or len(buffer) < size or not buffer.flags.c_contiguous:
         raise ValueError(f'{size} contiguous entries of {np.dtype(dtype)} needed, got {buffer.dtype} {buffer.shape}')
     return buffer[:size]

@@ -59,29 +59,32 @@ class Paper(Schedule):
 class Newbob(Schedule):
     """Warm-up and lr_peak as in `paper`; halved at the end of every epoch once one gained too little (ICSI QuickNet).
 
-    Too little: held-out cross-entropy fell by less than `newbob_threshold` of itself, or is not finite.
+    Too little: held-out cross-entropy fell by less than `newbob_threshold` of itself, or is not finite.  An epoch of
+    warm-up never counts: its rate is not yet the one that could stall.
     """
 
     name = 'newbob'
 
     def __init__(self, config, global_batch, epoch_samples):
         super().__init__(config, global_batch, epoch_samples)
-        self.factor, self.halving, self.last = 1.0, False, math.inf
+        self.factor, self.halving, self.last, self.epochs = 1.0, False, math.inf, 0
 
     def rate(self, samples):
         return self.warm(samples)*self.factor
 
     def observe(self, heldout_ce):
+        self.epochs += 1
         enough = heldout_ce <= self.last*(1 - self.config.newbob_threshold) and math.isfinite(heldout_ce)
-        self.halving = self.halving or not enough
+        self.halving = self.halving or (self.epochs > self.config.warmup and not enough)
         self.factor *= 0.5 if self.halving else 1
         self.last = heldout_ce
 
     def state(self):
-        return {'factor': np.array(self.factor), 'halving': np.array(self.halving), 'last': np.array(self.last)}
+        return {name: np.array(getattr(self, name)) for name in ('factor', 'halving', 'last', 'epochs')}
 
     def load(self, state):
-        self.factor, self.halving, self.last = float(state['factor']), bool(state['halving']), float(state['last'])
+        self.factor, self.halving = float(state['factor']), bool(state['halving'])
+        self.last, self.epochs = float(state['last']), int(state['epochs'])
 
 
 SCHEDULES = {c.name: c for c in (Paper, Newbob, Constant)}

@@ -24,15 +24,16 @@ def run(a, Wh, mask):
     h, c, tanh_c = np.zeros((T + 1, B, H), a.dtype), np.zeros((T + 1, B, H), a.dtype), np.empty((T, B, H), a.dtype)
     recurrent, new = np.empty((B, 4*H), a.dtype), np.empty((B, H), a.dtype)
     half = np.repeat(np.array([0.5, 0.5, 1, 0.5], a.dtype), H)  # tanh stays tanh in gate g
-    for t in range(T):
-        a[t] += np.matmul(h[t], Wh, out=recurrent)
-        a[t] *= half
-        np.tanh(a[t], out=a[t])
-        a[t] *= half
-        a[t] += 1 - half
+    rest = 1 - half
+    for t, z in enumerate(a):
+        z += np.matmul(h[t], Wh, out=recurrent)
+        z *= half
+        np.tanh(z, out=z)
+        z *= half
+        z += rest
         if mask is not None:
-            a[t, ~mask[t]] = 0  # all gates closed: c, h and every derivative are zero
-        i, f, g, o = gates(a[t])
+            z[~mask[t]] = 0  # all gates closed: c, h and every derivative are zero
+        i, f, g, o = gates(z)
         np.multiply(f, c[t], out=c[t + 1])
         c[t + 1] += np.multiply(i, g, out=new)
         np.tanh(c[t + 1], out=tanh_c[t])
@@ -70,14 +71,14 @@ def back(dy, dz, a, tanh_c, Wh):
     _, f, _, o = gates(a)
     dh_dc = 1 - tanh_c*tanh_c
     dh_dc *= o
-    WhT = np.ascontiguousarray(Wh.T)
-    dh, dc, part = (np.zeros_like(dy[0]) for _ in range(3))
-    for t in reversed(range(len(dy))):
+    T, B, H = tanh_c.shape
+    by_gate, WhT = dz.reshape(T, B, 4, H), np.ascontiguousarray(Wh.T)
+    dh, dc, part = (np.zeros((B, H), dz.dtype) for _ in range(3))
+    for t in reversed(range(T)):
         dh += dy[t]
         dc += np.multiply(dh, dh_dc[t], out=part)
-        of_c, of_h = np.split(dz[t].reshape(*dh.shape[:1], 4, -1), [3], axis=1)
-        of_c *= dc[:, None]
-        of_h *= dh[:, None]
+        by_gate[t, :, :3] *= dc[:, None]
+        by_gate[t, :, 3] *= dh
         dc *= f[t]
         np.matmul(dz[t], WhT, out=dh)
     return dz

@@ -4,7 +4,7 @@ from math import fsum
 
 import numpy as np
 
-ROWS = 256  # with 72 targets a block stays in the L2 cache
+ROWS = 256  # frames: with 72 targets a block stays in the L2 cache
 
 
 def softmax_ce(logits, targets, mask):

@@ -1,0 +1,152 @@
+"""Is a store or a Kaldi data directory what it should be?  One line for every problem."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from hpcasr.data.audio import recordings, segments
+from hpcasr.data.features import inverse
+from hpcasr.data.kaldi import Scp, table
+from hpcasr.data.progress import silent
+from hpcasr.data.store import Store, digest, not_finite, reading
+from hpcasr.errors import BadInput
+
+BY_UTTERANCE = 'feats.scp', 'utt2spk', 'text', 'segments', 'utt2num_frames', 'utt2dur'
+TABLES = *BY_UTTERANCE, 'wav.scp', 'spk2utt', 'spk2gender'
+
+
+def problems(path, allow_pipes=False, progress=silent):
+    """Lines, none if all is well.  Raises BadInput for what is neither a store nor a directory."""
+    return check_directory(Path(path), allow_pipes, progress) if Path(path).is_dir() else check_store(path, progress)
+
+
+def check_store(path, progress=silent):
+    """Every checksum, finite frames, offsets, speakers, targets, their counts, and the digest."""
+    store = Store(path, verify=False)
+    if layout := list(check_layout(store)):
+        return layout
+    return [line for u in progress(range(store.num_utterances)) for line in check_utterance(store, u)] \
+        + list(check_totals(store))
+
+
+def check_layout(store):
+    if store.offsets[0] != 0 or store.offsets[-1] != store.num_frames or (np.diff(store.offsets) <= 0).any():
+        yield f'{store.path}: offsets do not grow from 0 to {store.num_frames}'
+    if len(store.speakers) != store.num_utterances or len(store.names) != store.num_utterances:
+        yield f'{store.path}: {store.num_utterances} utterances, but {len(store.names)} names'
+    elif not 0 <= store.speakers.min() <= store.speakers.max() < len(store.speaker_names):
+        yield f'{store.path}: a speaker is not in 0..{len(store.speaker_names) - 1}'
+
+
+def check_utterance(store, u):
+    where = f'{store.path}: utterance {store.name(u)}'
+    if damage := store.damage(u):
+        yield f'{store.path}: {damage}'
+    frames, targets = store.utterance(u)
+    if not np.isfinite(frames).all():
+        yield f'{where}: {not_finite(frames)}'
+    if targets is not None and not 0 <= targets.min() <= targets.max() < store.num_targets:
+        yield f'{where}: targets {targets.min()} .. {targets.max()} are not in 0..{store.num_targets - 1}'
+
+
+def check_totals(store):
+    if store.targets is not None and (store.targets >= 0).all() and \
+            not np.array_equal(np.bincount(store.targets, minlength=store.num_targets), store.counts()):
+        yield f'{store.path}: counts of the targets differ from the targets'
+    with reading(store.path) as f:
+        if digest(f) != store.digest:
+            yield f'{store.path}: digest differs: names, texts, offsets, checksums or front end were changed'
+
+
+def check_directory(path, allow_pipes=False, progress=silent):
+    """What utils/validate_data_dir.sh checks, and every feature matrix."""
+    tables, lines = read_tables(path)
+    for needed in {'utt2spk'} - tables.keys():
+        lines.append(f'{path}: has no {needed}')
+    if 'feats.scp' not in tables and 'wav.scp' not in tables:
+        lines.append(f'{path}: has neither wav.scp nor feats.scp')
+    for name, rows in tables.items():
+        lines += check_order(path/name, rows)
+    lines += check_utterances(path, tables)
+    lines += check_speakers(path, tables)
+    lines += check_audio(path, tables, allow_pipes)
+    return lines + check_features(path, tables, allow_pipes, progress)
+
+
+def read_tables(path):
+    """{name: rows} of the tables that can be read, and problems of the others."""
+    tables, lines = {}, []
+    for name in TABLES:
+        try:
+            if (path/name).exists():
+                tables[name] = table(path/name)
+        except BadInput as e:
+            lines.append(str(e))
+    return tables, lines
+
+
+def check_order(path, rows):
+    """Sorted as by LC_ALL=C, which is the order of the bytes."""
+    keys = [key.encode() for key in rows]
+    return next(([f'{path}: not sorted: {b.decode()} after {a.decode()}; use LC_ALL=C sort']
+                 for a, b in pairwise(keys) if b < a), [])
+
+
+def check_utterances(path, tables):
+    """Tables by utterance agree about the utterances with utt2spk."""
+    spoken = tables.get('utt2spk', {})
+    for name in [n for n in BY_UTTERANCE if n in tables]:
+        lost = spoken.keys() ^ tables[name].keys()
+        if lost:
+            first = min(lost)
+            which = (name, 'utt2spk') if first in tables[name] else ('utt2spk', name)
+            yield f'{path}: utterance {first} is in {which[0]} but not in {which[1]}; they differ in {len(lost)}'
+
+
+def check_speakers(path, tables):
+    spoken = tables.get('utt2spk', {})
+    if 'spk2utt' in tables and {k: v.split() for k, v in tables['spk2utt'].items()} != inverse(spoken):
+        yield f'{path}: spk2utt is not the inverse of utt2spk; utils/utt2spk_to_spk2utt.pl makes it'
+    order = [speaker.encode() for speaker in spoken.values()]
+    if order != sorted(order):
+        yield f'{path}: utt2spk is not sorted by speaker; make speaker ids prefixes of utterance ids'
+
+
+def check_audio(path, tables, allow_pipes):
+    """Recordings are there, and segments name them."""
+    try:
+        if 'wav.scp' in tables:
+            segments(path, recordings(path, allow_pipes))
+    except BadInput as e:
+        yield str(e)
+
+
+def check_features(path, tables, allow_pipes, progress):
+    """Every matrix can be read, is finite, and has the columns and frames it should have."""
+    if 'feats.scp' not in tables:
+        return []
+    try:
+        feats = Scp(path/'feats.scp', allow_pipes)
+    except BadInput as e:
+        return [str(e)]
+    lengths, columns, lines = tables.get('utt2num_frames', {}), set(), []
+    for key in progress(feats.keys()):
+        lines += check_matrix(feats, key, lengths.get(key), columns)
+    return lines
+
+
+def check_matrix(feats, key, length, columns):
+    """Problems of one matrix; `columns` is the set of widths met so far."""
+    try:
+        x = feats.matrix(key)
+    except BadInput as e:
+        yield str(e)
+        return
+    if not np.isfinite(x).all():
+        yield f'{feats.where(key)}: {not_finite(x)}'
+    if length is not None and length != str(len(x)):
+        yield f'{feats.where(key)}: {len(x)} frames, but {length} in utt2num_frames'
+    if columns and x.shape[1] not in columns:
+        yield f'{feats.where(key)}: {x.shape[1]} columns, others have {min(columns)}'
+    columns.add(x.shape[1])

@@ -1,0 +1,168 @@
+import kaldi_native_fbank as knf
+import numpy as np
+import pytest
+import soundfile
+
+from hpcasr.data.features import Features, make_features
+from hpcasr.data.kaldi import Scp, table
+from hpcasr.errors import BadInput
+
+RATE = 16000
+
+
+def tone(seconds, rate=RATE, seed=0):
+    """Noise and a sine of 440 Hz, as it comes back from a 16-bit file: multiples of 1/32768."""
+    t = np.arange(int(seconds*rate))/rate
+    x = 0.3*np.sin(2*np.pi*440*t) + 0.01*np.random.default_rng(seed).normal(size=len(t))
+    return (np.round(x*32768)/32768).astype(np.float32)
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """A data directory of two recordings, wav and flac; paths relative to its parent."""
+    (tmp_path/'audio').mkdir()
+    path = tmp_path/'train'
+    path.mkdir()
+    for i, kind in enumerate(('wav', 'flac')):
+        soundfile.write(tmp_path/f'audio/r{i}.{kind}', tone(1 + i, seed=i), RATE, subtype='PCM_16')
+    (path/'wav.scp').write_text('r0 audio/r0.wav\nr1 audio/r1.flac\n')
+    (path/'utt2spk').write_text('r0 r0\nr1 r1\n')
+    (path/'text').write_text('r0 ONE\nr1 TWO\n')
+    return path
+
+
+def direct(samples, options, online):
+    options.frame_opts.dither = 0
+    f = online(options)
+    f.accept_waveform(RATE, samples*32768)
+    f.input_finished()
+    return np.array([f.get_frame(t) for t in range(f.num_frames_ready)])
+
+
+def test_fbank_is_that_of_the_library(speech, tmp_path):
+    make_features(speech, tmp_path/'out', Features())
+    scp, options = Scp(tmp_path/'out/feats.scp'), knf.FbankOptions()
+    options.mel_opts.num_bins = 40
+    for i in range(2):
+        x = scp.matrix(f'r{i}')
+        np.testing.assert_array_equal(x, direct(tone(1 + i, seed=i), options, knf.OnlineFbank))
+        assert len(x) == 1 + ((1 + i)*RATE - 400)//160  # edges snipped
+
+
+def test_mfcc_is_that_of_the_library(speech, tmp_path):
+    make_features(speech, tmp_path/'out', Features('mfcc', num_mel_bins=23, num_ceps=12))
+    options = knf.MfccOptions()
+    options.num_ceps, options.use_energy, options.mel_opts.num_bins = 12, False, 23
+    x = Scp(tmp_path/'out/feats.scp').matrix('r1')
+    np.testing.assert_array_equal(x, direct(tone(2, seed=1), options, knf.OnlineMfcc))
+
+
+def test_the_sine_is_loudest_in_its_filter(speech, tmp_path):
+    make_features(speech, tmp_path/'out', Features())
+    mel = lambda hz: 1127*np.log(1 + hz/700)
+    expected = 41*(mel(440) - mel(20))/(mel(8000) - mel(20)) - 1
+    assert abs(Scp(tmp_path/'out/feats.scp').matrix('r0').mean(0).argmax() - expected) < 1
+
+
+def test_any_number_of_processes_writes_the_same(speech, tmp_path):
+    make_features(speech, tmp_path/'1', Features(), jobs=1)
+    make_features(speech, tmp_path/'2', Features(), jobs=2)
+    for name in 'feats.ark', 'utt2num_frames', 'text', 'frontend.json':
+        assert (tmp_path/'1'/name).read_bytes() == (tmp_path/'2'/name).read_bytes()
+
+
+def test_segments(speech, tmp_path):
+    (speech/'segments').write_text('a r0 0.25 0.75\nb r1 0.5 -1\nc r1 0 0.02\nd r1 1.5 2.3\n')
+    (speech/'utt2spk').write_text('a s\nb s\nc s\nd s\n')
+    (speech/'text').write_text('a A\nb B\nc C\nd D\n')
+    assert make_features(speech, tmp_path/'out', Features()) == ['c']
+    scp, options = Scp(tmp_path/'out/feats.scp'), knf.FbankOptions()
+    options.mel_opts.num_bins = 40
+    cut = {'a': tone(1)[4000:12000], 'b': tone(2, seed=1)[8000:], 'd': tone(2, seed=1)[24000:]}
+    for name, samples in cut.items():
+        np.testing.assert_array_equal(scp.matrix(name), direct(samples, options, knf.OnlineFbank))
+    assert table(tmp_path/'out/spk2utt') == {'s': 'a b d'}
+    assert list(table(tmp_path/'out/text')) == list(table(tmp_path/'out/utt2num_frames')) == ['a', 'b', 'd']
+
+
+def test_other_rates_are_resampled(speech, tmp_path):
+    x = tone(1, 48000)
+    soundfile.write(tmp_path/'audio/r0.wav', x, 48000, subtype='PCM_16')
+    make_features(speech, tmp_path/'out', Features())
+    y = Scp(tmp_path/'out/feats.scp').matrix('r0')
+    assert len(y) == 98 and y.mean(0).argmax() == Features()(tone(1)*32768).mean(0).argmax()
+
+
+def test_compression(speech, tmp_path):
+    make_features(speech, tmp_path/'plain', Features())
+    make_features(speech, tmp_path/'small', Features(), compress=True)
+    assert (tmp_path/'small/feats.ark').stat().st_size < 0.3*(tmp_path/'plain/feats.ark').stat().st_size
+    plain, small = (Scp(tmp_path/name/'feats.scp').matrix('r1') for name in ('plain', 'small'))
+    np.testing.assert_allclose(small, plain, atol=np.ptp(plain)/64)
+
+
+def test_the_directory_may_be_its_own_output(speech):
+    make_features(speech, speech, Features())
+    assert sorted(table(speech/'text')) == ['r0', 'r1']
+    assert Scp(speech/'feats.scp').matrix('r0').shape == (98, 40)
+    with pytest.raises(BadInput, match='has features already; use --force'):
+        make_features(speech, speech, Features())
+
+
+@pytest.mark.parametrize('options, line', [
+    (Features(num_mel_bins=400), 'too large'), (Features('mfcc', num_ceps=41), 'num-ceps cannot be larger')])
+def test_impossible_filters(speech, tmp_path, options, line):
+    with pytest.raises(BadInput, match=line):
+        make_features(speech, tmp_path/'out', options)
+
+
+def broken_audio(speech):
+    (speech.parent/'audio/r1.flac').write_bytes(b'fLaC' + bytes(100))
+
+
+def missing_audio(speech):
+    (speech.parent/'audio/r1.flac').unlink()
+
+
+def stereo(speech):
+    soundfile.write(speech.parent/'audio/r1.flac', np.zeros((800, 2)), RATE)
+
+
+def pipe(speech):
+    (speech/'wav.scp').write_text(f'r0 audio/r0.wav\nr1 touch {speech}/ran; cat audio/r1.flac |\n')
+
+
+def unknown_recording(speech):
+    (speech/'segments').write_text('a r0 0 1\nb r7 0 1\n')
+
+
+def no_interval(speech):
+    (speech/'segments').write_text('a r0 0.5 0.2\n')
+
+
+def too_late(speech):
+    (speech/'segments').write_text('a r0 0.5 1.2\nb r1 0.5 2.6\n')
+
+
+def malformed(speech):
+    (speech/'segments').write_text('a r0 x y\n')
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+@pytest.mark.parametrize('harm, line', [
+    (broken_audio, 'recording r1: .*not readable as wav'), (missing_audio, 'recording r1: audio/r1.flac: no such file'),
+    (stereo, 'recording r1: .* has 2 channels; make it mono'), (pipe, 'recording r1: .*--allow-pipes'),
+    (unknown_recording, 'utterance b: recording r7 is not in wav.scp'), (no_interval, 'utterance a: 0.5 .. 0.2 s'),
+    (too_late, 'ends after 2.00 s, utterance b at 2.60 s'), (malformed, 'utterance a: expected RECORDING START END')])
+def test_bad_input_leaves_nothing(speech, tmp_path, harm, line, jobs):
+    harm(speech)
+    with pytest.raises(BadInput, match=line):
+        make_features(speech, tmp_path/'out', Features(), jobs)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['audio', 'train']
+    assert not (speech/'ran').exists()
+
+
+def test_allowed_pipes(speech, tmp_path):
+    (speech/'wav.scp').write_text(f'r0 {tmp_path}/audio/r0.wav\nr1 cat {tmp_path}/audio/r1.flac |\n')
+    make_features(speech, tmp_path/'out', Features(), allow_pipes=True)
+    np.testing.assert_array_equal(Scp(tmp_path/'out/feats.scp').matrix('r1'), Features()(tone(2, seed=1)*32768))

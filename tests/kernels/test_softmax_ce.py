@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from hpcasr.kernels.reference import softmax_ce as kernel
+from hpcasr.kernels.reference.softmax_ce import ROWS, log_softmax, softmax_ce
+
+
+def by_definition(logits, targets, mask):
+    """Σ (ln Σ exp z − z_target) in extended precision, errors, and the gradient, row by row."""
+    loss, errors, d = np.longdouble(0), 0, np.zeros(logits.shape)
+    for t, b in zip(*np.nonzero(mask), strict=True):
+        z, k = logits[t, b].astype(np.longdouble), targets[t, b]
+        p = np.exp(z - np.logaddexp.reduce(z))
+        loss -= np.log(p[k])
+        errors += int(max(z) > z[k])
+        d[t, b] = p - np.eye(len(z))[k]
+    return float(loss), errors, d
+
+
+def case(T, B, K, scale=3.0, dtype='float64'):
+    rng = np.random.default_rng([T, B, K])
+    logits = (scale*rng.standard_normal((T, B, K))).astype(dtype)
+    return logits, rng.integers(0, K, (T, B), np.int32), rng.random((T, B)) < 0.7
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-12), ('float32', 2e-6)])
+@pytest.mark.parametrize('shape', [(1, 1, 1), (3, 5, 7), (21, 13, 72), (2, ROWS, 3), (2, 2, 4097)], ids=str)
+def test_against_log_sum_exp(shape, dtype, tolerance):
+    logits, targets, mask = case(*shape, dtype=dtype)
+    loss, errors, d = by_definition(logits, targets, mask)
+    result = softmax_ce(logits, targets, mask)
+    assert type(result[0]) is float and result[0] == pytest.approx(loss, rel=tolerance, abs=tolerance)
+    assert result[1] == errors
+    np.testing.assert_allclose(result[2], d, atol=tolerance)
+    assert not result[2][~mask].any()
+
+
+def test_no_mask_counts_all_frames():
+    logits, targets, _ = case(4, 3, 5)
+    loss, errors, d = by_definition(logits, targets, np.ones((4, 3), bool))
+    result = softmax_ce(logits, targets, None)
+    assert result[:2] == (pytest.approx(loss), errors)
+    np.testing.assert_allclose(result[2], d, atol=1e-14)
+
+
+def test_the_gradient_takes_the_memory_of_the_logits():
+    logits, targets, mask = case(4, 3, 5)
+    assert np.shares_memory(softmax_ce(logits, targets, mask)[2], logits)
+    log_p = case(4, 3, 5)[0]
+    assert np.shares_memory(log_softmax(log_p), log_p)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_large_logits_neither_overflow_nor_warn(dtype):
+    logits = np.array([[[1e30, -1e30, 0], [-1e30, -1e30, -1e30]]], dtype)
+    loss, errors, d = softmax_ce(logits.copy(), np.array([[0, 2]], np.int32), None)
+    assert loss == pytest.approx(np.log(3)) and errors == 1
+    np.testing.assert_allclose(d, [[[0, 0, 0], [1/3, 1/3, -2/3]]], rtol=1e-6)
+    assert np.isfinite(log_softmax(logits)).all()
+
+
+def test_loss_is_summed_in_float64():
+    """A million frames of float32: a float32 sum would be wrong in the fourth digit."""
+    N = 1 << 20
+    loss, _, _ = softmax_ce(np.zeros((N, 1, 3), 'float32'), np.zeros((N, 1), np.int32), None)
+    assert loss == pytest.approx(N*np.log(3), rel=1e-7)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_shows_in_the_loss(bad):
+    logits, targets, _ = case(4, 3, 5)
+    logits[2, 1, 3] = bad
+    with np.errstate(invalid='ignore'):
+        loss, _, d = softmax_ce(logits, targets, None)
+    assert np.isnan(loss) and not np.isfinite(d).all()
+
+
+@pytest.mark.parametrize('shape', [(0, 3, 5), (4, 0, 5)], ids=str)
+def test_nothing(shape):
+    logits = np.zeros(shape, 'float32')
+    loss, errors, d = softmax_ce(logits, np.zeros(shape[:2], np.int32), np.ones(shape[:2], bool))
+    assert (loss, errors, d.shape) == (0, 0, shape)
+
+
+def test_the_block_size_does_not_matter(monkeypatch):
+    results = []
+    for rows in 1, 5, 1000:
+        monkeypatch.setattr(kernel, 'ROWS', rows)
+        results.append(softmax_ce(*case(7, 4, 9)))
+    assert all(r[:2] == (pytest.approx(results[0][0], rel=1e-14), results[0][1]) for r in results)
+    assert all(np.array_equal(r[2], results[0][2]) for r in results)
+
+
+def test_log_softmax():
+    logits, _, _ = case(20, 30, 11)
+    expected = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-12)
