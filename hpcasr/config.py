@@ -124,7 +124,7 @@ def convert(name, f, value, source):
 
 def parse_int(value):
     """An integer; text may end in K, M or G."""
-    if isinstance(value, bool) or isinstance(value, float) and value != int(value):
+    if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
         raise ValueError(value)
     if isinstance(value, str) and value[-1:].upper() in SIZES:
         return int(float(value[:-1])*SIZES[value[-1].upper()])

@@ -1,6 +1,5 @@
 """`hpcasr train`."""
 
-import os
 import time
 
 import click
@@ -39,15 +38,14 @@ def train(store, dev, out, toml, assignments, resume, force, show_config, **opti
       mpirun -n 2 hpcasr train
       srun hpcasr train train.h5 --dev dev.h5 --algo=sync-allreduce --model mid --out exp/mid --resume auto
     """
-    from hpcasr import config, faults
+    from hpcasr import config, faults, process
     resolved = config.resolve(toml, assignments, {OPTION_KEYS[k]: v for k, v in options.items() if v is not None})
     if show_config:
         return click.echo(config.explain(resolved))
     status = faults.supervise()
     if status is not None:
         return status
-    for variable in 'OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS':
-        os.environ.setdefault(variable, '1')  # ranks share the cores; more threads made a small job 18 times slower
+    process.tune()
     from hpcasr.comm import world
     return world.run(lambda comm: on_all_ranks(comm, store, dev, out, resume, force, resolved))
 
