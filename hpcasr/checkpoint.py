@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -77,7 +78,7 @@ class Checkpoints:
         return sorted((p.parent for p in self.root.glob('[0-9]*/manifest.json')), reverse=True)
 
     def newest(self):
-        """(path, manifest, complaints) of the newest checkpoint whose files are whole; (None, None, complaints) if none is.
+        """(path, manifest, complaints about newer ones) of the newest checkpoint that is whole; path None if none is.
 
         Learner 0 looks; the others are told.
         """
@@ -99,19 +100,13 @@ class Checkpoints:
         return read_h5(path/'shared.h5'), read_h5(own) if own.exists() else {}
 
 
-class writing:
+@contextmanager
+def writing(path, advice='older checkpoints are untouched: make room, then start again with --resume auto'):
     """Turn an OSError while writing below `path` into BadInput that says what to do."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, _type, e, _traceback):
-        if isinstance(e, OSError):
-            raise BadInput(f'{self.path}: {e.strerror or e}; nothing that was there is lost: make room or choose another '
-                           '--out, then start again with --resume auto') from None
+    try:
+        yield
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror or e}; {advice}') from None
 
 
 def write_all(directory, files):
@@ -157,7 +152,7 @@ def verify(path):
     try:
         manifest = json.loads((path/'manifest.json').read_text())
         if (manifest['format'], manifest['version']) != FORMAT:
-            raise BadInput(f'{path}: format {manifest["format"]} {manifest["version"]} is not one that this version reads')
+            raise BadInput(f'{path}: format {manifest["format"]} {manifest["version"]} is not read by this version')
         for name, facts in manifest['files'].items():
             if sha256(path/name) != facts['sha256']:
                 raise BadInput(f'{path/name}: does not match its checksum')

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from hpcasr.errors import BadInput
 
 
-def key(default, why, choices=()):
-    return field(default=default, metadata={'why': why, 'choices': tuple(choices)})
+def key(default, why, choices=(), least=None):
+    return field(default=default, metadata={'why': why, 'choices': tuple(choices), 'least': least})
 
 
 @dataclass(frozen=True)
@@ -28,48 +28,48 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    chunk: int = key(21, 'frames of a sample (T; 21 in arXiv 2002.10502)')
-    batch: int = key(32, 'samples per rank and step (m); the global batch M is ranks x m')
-    holdout: float = key(0.05, 'fraction of the frames, by whole speakers, held out where no --dev is given')
-    ahead: int = key(8, 'batches read ahead by the reading thread of each rank')
-    seed: int = key(0, 'of the order of the samples, the initial parameters and dropout')
+    chunk: int = key(21, 'frames of a sample (T; 21 in arXiv 2002.10502)', least=1)
+    batch: int = key(32, 'samples per rank and step (m); the global batch M is ranks x m', least=1)
+    holdout: float = key(0.05, 'fraction of the frames, by whole speakers, held out where no --dev is given', least=0)
+    ahead: int = key(8, 'batches read ahead by the reading thread of each rank', least=1)
+    seed: int = key(0, 'of the order of the samples, the initial parameters and dropout', least=0)
 
 
 @dataclass(frozen=True)
 class Optim:
     optimizer: str = key('sgd', 'update rule', ('sgd', 'adam'))
-    lr: float = key(1.0, 'learning rate at a global batch of `lr_batch` samples')
-    lr_batch: int = key(256, 'global batch at which `lr` holds, scaled linearly to M; 0: no scaling')
-    momentum: float = key(0.9, 'of sgd')
+    lr: float = key(1.0, 'learning rate at a global batch of `lr_batch` samples', least=0)
+    lr_batch: int = key(256, 'global batch at which `lr` holds, scaled linearly to M; 0: no scaling', least=0)
+    momentum: float = key(0.9, 'of sgd', least=0)
     beta1: float = key(0.9, 'of adam')
     beta2: float = key(0.999, 'of adam')
     epsilon: float = key(1e-8, 'of adam')
-    clip: float = key(0.0, 'largest 2-norm of the mean gradient; 0: no clipping')
+    clip: float = key(0.0, 'largest 2-norm of the mean gradient; 0: no clipping', least=0)
     schedule: str = key('paper', 'paper: linear warm-up, then x 1/sqrt(2) an epoch; newbob: halve when held-out '
                         'cross-entropy stalls', ('paper', 'newbob', 'constant'))
-    warmup: float = key(1.0, 'epochs of linear warm-up from `lr` to the scaled rate')
-    hold: float = key(3.0, 'epochs at the full rate, warm-up included, before the decay of schedule paper')
+    warmup: float = key(1.0, 'epochs of linear warm-up from `lr` to the scaled rate', least=0)
+    hold: float = key(3.0, 'epochs at the full rate, warm-up included, before the decay of schedule paper', least=0)
     newbob_threshold: float = key(0.005, 'relative gain of held-out cross-entropy under which newbob starts halving')
 
 
 @dataclass(frozen=True)
 class Train:
     algo: str = key('sync-allreduce', 'distributed-SGD algorithm')
-    epochs: int = key(8, 'passes over the training samples')
+    epochs: int = key(8, 'passes over the training samples', least=1)
     dtype: str = key('float32', 'of parameters and arithmetic', ('float32', 'float64'))
     backend: str = key('reference', 'implementation of the layers', ('reference',))
-    bucket: int = key(1 << 20, 'entries of the gradient whose reduction starts at once, while backward runs')
+    bucket: int = key(1 << 20, 'entries of the gradient whose reduction starts at once, while backward runs', least=1)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    every: int = key(0, 'global samples between checkpoints; 0: at the end of every epoch')
-    keep: int = key(3, 'newest checkpoints kept')
+    every: int = key(0, 'global samples between checkpoints; 0: at the end of every epoch', least=0)
+    keep: int = key(3, 'newest checkpoints kept', least=1)
 
 
 @dataclass(frozen=True)
 class Report:
-    every: int = key(10, 'steps between lines of metrics.jsonl')
+    every: int = key(10, 'steps between lines of metrics.jsonl', least=1)
     tensorboard: bool = key(True, 'write TensorBoard events')
 
 
@@ -85,7 +85,7 @@ class Config:
     def with_values(self, values, source):
         """A copy in which `values`, {'section.key': value or text}, are set.
 
-        Raises BadInput for an unknown key (naming the nearest), a value of another type, or a choice that does not exist.
+        Raises BadInput for an unknown key (naming the nearest), a value of another type, an unknown choice.
         """
         sections = {}
         for name, value in values.items():
@@ -114,7 +114,9 @@ def convert(name, f, value, source):
         value = PARSE[f.type](value)
     except (TypeError, ValueError):
         raise BadInput(f'{source}: {name} = {value!r} is not of type {f.type.__name__}') from None
-    choices = f.metadata['choices']
+    choices, least = f.metadata['choices'], f.metadata['least']
+    if least is not None and not value >= least:
+        raise BadInput(f'{source}: {name} = {value}; the smallest that makes sense is {least}')
     if choices and value not in choices:
         near = difflib.get_close_matches(str(value), choices, 1, 0)
         raise BadInput(f'{source}: {name} = {value!r}; choose one of {", ".join(filter(None, choices))}'
@@ -152,7 +154,7 @@ PARSE = {int: parse_int, float: parse_float, bool: parse_bool, str: parse_str}
 
 
 def resolve(toml=None, assignments=(), options=None):
-    """The Config of a command line: file `toml`, `assignments` 'section.key=value', `options` {'section.key': value}."""
+    """The Config of a command line: file `toml`, texts 'section.key=value', `options` {'section.key': value}."""
     config = Config()
     if toml:
         config = config.with_values(read_toml(toml), toml)
@@ -184,5 +186,6 @@ def explain(config):
             lines += ['', f'[{head}]']
             section = head
         choices = ' | '.join(filter(None, f.metadata['choices']))
-        lines.append(f'{f.name} = {json.dumps(values[name])}  # {f.metadata["why"]}{f" ({choices})" if choices else ""}')
+        why = f.metadata['why'] + (f' ({choices})' if choices else '')
+        lines.append(f'{f.name} = {json.dumps(values[name])}  # {why}')
     return '\n'.join(lines[1:])

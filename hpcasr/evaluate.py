@@ -1,5 +1,6 @@
 """Held-out cross-entropy and frame error, computed by all learners."""
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,39 +11,41 @@ import numpy as np
 class Scores:
     """ce  nats per frame;  fer  frame error rate, 0 to 1;  frames  how many were scored."""
 
-    ce: float
-    fer: float
-    frames: int
+    ce: float = math.nan
+    fer: float = math.nan
+    frames: int = 0
 
     def __str__(self):
         return f'ce {self.ce:.3f}  fer {100*self.fer:.1f} %'
 
 
 def evaluate(network, x, loader, comm):
-    """The Scores of parameters `x` on all that `loader` holds; every learner scores its part and gets the whole."""
-    sums = np.zeros(3)
+    """The Scores of parameters `x` on all that `loader` holds; every learner scores its part and gets the whole.
+
+    Raises BadInput, on all learners, if one of them could not read its part.
+    """
+    sums, faults = np.zeros(3), []
     with holding(network.params, x):
         for _, batch in loader:
             sums += network.evaluate(batch)
-    return scores(sums, comm)
+            faults += [batch] if batch.fault else []
+    comm.together(lambda: [batch.check() for batch in faults])
+    comm.sum_ordered(sums)
+    return scores(*sums)
 
 
-def prior(counts, corpus_counts, comm):
+def prior(counts, held_out):
     """The Scores of always answering with the priors of the training targets, whatever is heard.
 
-    counts          [K] frames of every target in the training data: the priors, with one added to each
-    corpus_counts   [K] frames of every target in this learner's part of the held-out data
+    counts, held_out   [K] frames of every target in the training and in the held-out data; the priors are counts + 1
     """
     p = (counts + 1)/(counts + 1).sum()
-    sums = np.array([-(corpus_counts*np.log(p)).sum(), corpus_counts.sum() - corpus_counts[p.argmax()],
-                     corpus_counts.sum()], float)
-    return scores(sums, comm)
+    return scores(-(held_out*np.log(p)).sum(), held_out.sum() - held_out[p.argmax()], held_out.sum())
 
 
-def scores(sums, comm):
-    comm.sum_ordered(sums)
-    loss, errors, frames = sums
-    return Scores(loss/max(frames, 1), errors/max(frames, 1), int(frames))
+def scores(loss, errors, frames):
+    """The Scores of summed cross-entropy and frame errors over `frames`."""
+    return Scores(float(loss/max(frames, 1)), float(errors/max(frames, 1)), int(frames))
 
 
 @contextmanager

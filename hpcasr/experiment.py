@@ -27,26 +27,25 @@ OURS = 'config.toml', 'versions.json', 'metrics.jsonl', 'checkpoints', 'tensorbo
 def open_directory(path, resume, force):
     """Make EXP, or go on in it with `resume`; raises BadInput if something is in its place.  Called by one rank."""
     path = pathlib.Path(path)
-    with writing(path):
+    with writing(path, 'choose another --out'):
         path.mkdir(parents=True, exist_ok=True)
         used = [name for name in OURS if (path/name).exists()]
         if used and not resume and not force:
-            raise BadInput(f'{path} holds an experiment ({used[0]}); choose another --out, or go on in it with --resume auto, '
-                           'or replace it with --force')
-        if not resume:
-            for name in used:
-                remove(path/name)
+            raise BadInput(f'{path} holds an experiment ({used[0]}); choose another --out, or go on in it with '
+                           '--resume auto, or replace it with --force')
+        for name in ['DONE'] if resume else OURS:  # work goes on here: it is not done
+            remove(path/name)
         write_file(path/'.writable', b'')
         (path/'.writable').unlink()
 
 
 def remove(path):
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def describe(path, config, versions):
     """Write what was asked for, and with what."""
-    with writing(path):
+    with writing(path, 'choose another --out'):
         write_file(path/'config.toml', toml(config).encode())
         write_file(path/'versions.json', (json.dumps(versions, indent=1) + '\n').encode())
 

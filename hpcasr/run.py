@@ -1,7 +1,7 @@
 """One training run of one learner: everything the loop in train.py needs, made from the configuration."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 
 import numpy as np
@@ -16,10 +16,10 @@ from hpcasr.data.sampler import Chunks, hold_out
 from hpcasr.data.store import Store
 from hpcasr.data.work import StaticWork
 from hpcasr.errors import BadInput, CheckFailed
-from hpcasr.evaluate import evaluate, prior
+from hpcasr.evaluate import Scores, evaluate, prior
 from hpcasr.faults import StopRequest
 from hpcasr.model.network import build
-from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE
+from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
@@ -56,10 +56,11 @@ class Run:
         comm.compare(self.facts(corpus, dev))
         self.make_loaders(corpus, dev, chunks, dev_chunks)
         self.checkpoints = Checkpoints(self.out, comm, config.checkpoint.keep)
-        self.open_directory()
+        self.scores = Scores()
+        start = self.find_start()
+        comm.together(self.open_directory)  # from here on something is written
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
-        self.announce(corpus, dev)
-        self.start()
+        self.announce(corpus, dev, *start)
         self.clock = Clock(self)
 
     def open_data(self):
@@ -76,8 +77,8 @@ class Run:
             dev, parts = corpus, hold_out(corpus, data.holdout, seed)
         chunks, dev_chunks = (Chunks(c, data.chunk, part) for c, part in zip((corpus, dev), parts, strict=True))
         if len(chunks) < self.comm.size:
-            raise BadInput(f'{corpus.path}: {len(chunks)} chunks of {data.chunk} frames for {self.comm.size} ranks; start '
-                           'fewer ranks, or cut shorter chunks (--set data.chunk=N)')
+            raise BadInput(f'{corpus.path}: {len(chunks)} chunks of {data.chunk} frames for {self.comm.size} ranks; '
+                           'start fewer ranks, or cut shorter chunks (--chunk N)')
         return corpus, dev, chunks, dev_chunks
 
     def choose(self):
@@ -100,7 +101,6 @@ class Run:
         self.loader = Loader(corpus, chunks, self.work, data.seed, data.ahead, dtype)
         dev_work = StaticWork(len(dev_chunks), data.batch, self.comm.rank, self.comm.size)
         self.dev_loader = Loader(dev, dev_chunks, dev_work, None, data.ahead, dtype)
-        self.counts = corpus.counts()
 
     def facts(self, corpus, dev):
         """What has to be the same on every rank, field by field."""
@@ -109,44 +109,38 @@ class Run:
                 **self.config.flat(), **self.network.shape()}
 
     def open_directory(self):
-        def make():
-            if self.comm.rank == 0:
-                experiment.open_directory(self.out, self.request.resume == 'auto', self.request.force)
-                experiment.describe(self.out, self.config, self.versions)
-        self.comm.together(make)
+        if self.comm.rank == 0:
+            experiment.open_directory(self.out, self.request.resume == 'auto', self.request.force)
+            experiment.describe(self.out, self.config, self.versions)
 
-    def announce(self, corpus, dev):
-        priors = prior(self.counts, self.dev_counts(), self.comm)
+    def announce(self, corpus, dev, start, manifest, complaints):
+        held_out = self.dev_loader.chunks.counts(dev)
+        priors = prior(corpus.counts() - held_out*(dev is corpus), held_out)
         self.recorder.note(f'data      {self.loader.chunks.frames:,} frames of {corpus.path}, '
                            f'{self.dev_loader.chunks.frames:,} held out; prior alone: {priors}')
-        self.recorder.note(f'model     {self.network.describe()}; {self.config.train.algo}, {self.comm.size} '
-                           f'rank{"s"[:self.comm.size > 1]} x {self.config.data.batch} samples of {self.config.data.chunk} frames')
-
-    def dev_counts(self):
-        """Frames of every target in this learner's part of the held-out data."""
-        counts = np.zeros(self.network.num_targets, np.int64)
-        for _, batch in self.dev_loader:
-            valid = batch.targets if batch.mask is None else batch.targets[batch.mask]
-            counts += np.bincount(valid.ravel(), minlength=len(counts))
-        return counts
-
-    def start(self):
-        """Load the checkpoint to go on from, if there is one."""
-        if self.request.resume == 'auto':
-            path, manifest, complaints = self.checkpoints.newest()
-        elif self.request.resume:
-            path = pathlib.Path(self.request.resume)
-            manifest, complaints = self.comm.together(verify, path), []
-        else:
-            return
+        ranks, data = f'{self.comm.size} rank{"s"[:self.comm.size > 1]}', self.config.data
+        self.recorder.note(f'model     {self.network.describe()}; {self.config.train.algo}, {ranks} x {data.batch} '
+                           f'samples of {data.chunk} frames')
         for complaint in complaints:
             self.recorder.note(f'warning: {complaint}; falling back to the checkpoint before it')
-        if path is None:
-            return self.recorder.note(f'resume    no checkpoint in {self.out}; starting anew')
-        self.comm.together(self.load, path, manifest)
+        if start:
+            self.recorder.note(f'resume    {start} at epoch {self.epoch:.2f}{self.not_bit_for_bit(manifest)}')
+        elif self.request.resume:
+            self.recorder.note(f'resume    no checkpoint in {self.out}; starting anew')
         self.recorder.rewind(self.work.samples)
-        self.recorder.note(f'resume    {path} at epoch {self.epoch:.2f}{self.not_bit_for_bit(manifest)}')
-        self.comm.together(self.reopen)
+
+    def find_start(self):
+        """Load the checkpoint to go on from: (its path or None, its manifest, complaints about damaged ones)."""
+        if not self.request.resume:
+            return None, None, []
+        if self.request.resume == 'auto':
+            path, manifest, complaints = self.checkpoints.newest()
+        else:
+            path = pathlib.Path(self.request.resume)
+            manifest, complaints = self.comm.together(verify, path), []
+        if path:
+            self.comm.together(self.load, path, manifest)
+        return path, manifest, complaints
 
     def load(self, path, manifest):
         require_same_shape(path, manifest['shape'], self.network.shape())
@@ -157,11 +151,7 @@ class Run:
         self.algorithm.load(part(state, 'algorithm'))
         self.schedule.load(part(state, 'schedule'))
         self.work.load(part(state, 'work'))
-
-    def reopen(self):
-        """Work goes on in this directory: it is not done."""
-        if self.comm.rank == 0:
-            (self.out/'DONE').unlink(missing_ok=True)
+        self.scores = Scores(**part(state, 'scores'))
 
     def not_bit_for_bit(self, manifest):
         then, now = manifest['versions'], self.versions
@@ -174,15 +164,20 @@ class Run:
     def epoch(self):
         return self.work.samples/self.work.total
 
-    def record(self, claim):
-        """Note one step; raises CheckFailed, on all learners, if its loss was not finite."""
+    def record(self, claim, batch):
+        """Note one step.  Raises, on all learners, BadInput if one could not read, CheckFailed if the loss is not finite."""
         slots = self.network.params.slots
+        if slots[FAULT]:
+            self.comm.together(batch.check)
         if slots[NONFINITE]:
-            raise CheckFailed(f'the loss is not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); the last '
-                              f'checkpoint in {self.out} is good: lower --lr, or set optim.clip, and start again')
+            raise CheckFailed(self.diverged('the loss is'))
         self.recorder.step(samples=self.work.samples, epoch=self.epoch,
                            lr=self.schedule.rate(self.work.samples - claim.samples), frames=float(slots[FRAMES]),
                            loss=float(slots[LOSS]), errors=float(slots[ERRORS]), **self.clock.split())
+
+    def diverged(self, what):
+        return (f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '
+                f'{self.out} is good: lower --lr, or set optim.clip, and start again')
 
     def due(self, claim):
         """Whether this step reaches the next checkpoint: a function of global samples, never of local time or steps."""
@@ -190,9 +185,13 @@ class Run:
         return every and samples//every > (samples - claim.samples)//every
 
     def save(self):
+        """Checkpoint; raises CheckFailed, on all learners, rather than save parameters that are not finite."""
         p, algorithm = self.network.params, self.algorithm
-        state = prefixed(params={'params': algorithm.consensus(p.data)}, work=self.work.state(),
-                         schedule=self.schedule.state())
+        consensus = algorithm.consensus(p.data)
+        if not np.isfinite(consensus).all():
+            raise CheckFailed(self.diverged('the parameters are'))
+        state = prefixed(params={'params': consensus}, work=self.work.state(),
+                         schedule=self.schedule.state(), scores=asdict(self.scores))
         exchange = prefixed(algorithm=algorithm.state())
         self.checkpoints.save(
             self.work.samples, *((state, exchange | prefixed(params=p.state())) if algorithm.own_state
@@ -203,21 +202,22 @@ class Run:
 
     def end_epoch(self):
         """Score the held-out data, tell the schedule, checkpoint."""
-        scores = evaluate(self.network, self.algorithm.consensus(self.network.params.data), self.dev_loader, self.comm)
+        x = self.algorithm.consensus(self.network.params.data)
+        self.scores = scores = evaluate(self.network, x, self.dev_loader, self.comm)
         self.schedule.observe(scores.ce)
         self.work.next_epoch()
         shares = self.clock.epoch()
         self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, ce=scores.ce, fer=scores.fer,
                             frames=scores.frames, text=f'epoch {self.work.epoch}/{self.config.train.epochs}  held out '
                             f'{scores}  {self.loader.chunks.frames/shares.seconds:,.0f} frames/s  {shares}')
-        self.scores = scores
         self.save()
 
     def finish(self):
         """Say on disk and on the screen that everything has succeeded."""
         self.algorithm.close(self.network.params.data)
         facts = {'checksum': experiment.checksum(self.algorithm.consensus(self.network.params.data)),
-                 'samples': self.work.samples, 'epochs': self.work.epoch, 'ce': self.scores.ce, 'fer': self.scores.fer}
+                 'samples': self.work.samples, 'epochs': self.work.epoch, 'ce': float(self.scores.ce),
+                 'fer': float(self.scores.fer)}
         self.comm.together(self.mark, facts)
         self.recorder.close()
 
@@ -269,18 +269,21 @@ CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'checkpoint.every', 'checkpoin
 
 def require_targets(corpus):
     if corpus.targets is None:
-        raise BadInput(f'{corpus.path}: has no targets; give it some with: hpcasr align equal {corpus.path} --lexicon LEXICON')
+        raise BadInput(f'{corpus.path}: has no targets; give it some: '
+                       f'hpcasr align equal {corpus.path} --lexicon LEXICON')
 
 
 def require_same(corpus, dev):
     for what in 'dim', 'num_targets':
-        if getattr(corpus, what) != getattr(dev, what):
-            raise BadInput(f'{dev.path}: {what} is {getattr(dev, what)}, but that of {corpus.path} is {getattr(corpus, what)}; '
+        ours, theirs = getattr(corpus, what), getattr(dev, what)
+        if ours != theirs:
+            raise BadInput(f'{dev.path}: {what} is {theirs}, but that of {corpus.path} is {ours}; '
                            'import and align both alike')
 
 
 def require_same_shape(path, then, now):
-    different = [f'{k} {then.get(k)} in the checkpoint, {now.get(k)} now' for k in {**then, **now} if then.get(k) != now.get(k)]
+    different = [f'{k} {then.get(k)} in the checkpoint, {now.get(k)} now' for k in {**then, **now}
+                 if then.get(k) != now.get(k)]
     if different:
         raise BadInput(f'{path}: is of another model or data: {"; ".join(different[:3])}; '
                        'give the store and --model it was trained with, or another --out')
@@ -293,5 +296,5 @@ def require_same_order(path, manifest, config, corpus):
         if then[name] != now[name]:
             raise BadInput(f'{path}: was made with {name} = {then[name]}, not {now[name]}; keep it, or start anew')
     if manifest['store'] != corpus.digest:
-        raise BadInput(f'{path}: was trained on other data than {corpus.path} (the digests differ); give the same store, '
-                       'or start anew with another --out')
+        raise BadInput(f'{path}: was trained on other data than {corpus.path} (the digests differ); give the same '
+                       'store, or start anew with another --out')

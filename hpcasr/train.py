@@ -1,6 +1,6 @@
-"""The training loop.  What is particular to an algorithm, a backend, a rank or a scheduler lives behind its own door."""
+"""The training loop.  What is particular to an algorithm, a backend or a rank lives behind its own door."""
 
-from hpcasr.model.params import STOP
+from hpcasr.model.params import FAULT, STOP
 
 DONE, START_ME_AGAIN = 0, 75
 
@@ -13,10 +13,10 @@ def train(run):
         for claim, batch in run.loader:
             algorithm.begin(x)
             run.network.loss_and_grad(batch, ready=algorithm.ready, seed=run.config.data.seed)
-            p.slots[STOP] = bool(run.stop)
+            p.slots[STOP], p.slots[FAULT] = bool(run.stop), bool(batch.fault)
             algorithm.step(x, g, run.schedule.rate(work.samples))
             work.finish(claim)
-            run.record(claim)
+            run.record(claim, batch)
             if p.slots[STOP] or run.due(claim):
                 run.save()
             if p.slots[STOP]:

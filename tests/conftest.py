@@ -60,23 +60,26 @@ def hpcasr(tmp_path):
     return lambda *args, **options: launch(tmp_path, *args, **options)
 
 
-def launch(folder, *args, ranks=0, timeout=120, status=0, env=None):
-    """Run one command; check its exit status (None: any); return the CompletedProcess with text output."""
-    done = subprocess.run(command(ranks, *args), cwd=folder, env=environment() | (env or {}), timeout=timeout,
+def launch(folder, *args, ranks=0, timeout=120, status=0, script=None, env=None):
+    """Run one command; check its exit status (None: any); return the CompletedProcess with text output.
+
+    script   [path, arguments ...] of a script to run in place of `python -m hpcasr`
+    """
+    done = subprocess.run(command(ranks, script, *args), cwd=folder, env=environment() | (env or {}), timeout=timeout,
                           capture_output=True, text=True)
     assert status is None or done.returncode == status, f'{args}: {done.returncode}\n{done.stdout}\n{done.stderr}'
     return done
 
 
-def command(ranks, *args):
+def command(ranks, script, *args):
     mpirun = [str(pathlib.Path(sys.executable).parent/'mpirun'), '-n', str(ranks)] if ranks else []
-    return [*mpirun, sys.executable, '-m', 'hpcasr', *map(str, args)]
+    return [*mpirun, sys.executable, *map(str, script or ['-m', 'hpcasr']), *map(str, args)]
 
 
 def environment():
     """Ours, without what a launcher left in it."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER) or k.startswith('PRTE_') or 'ROOT' in k}
-    return kept | {'OPENBLAS_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'HPCASR_TEST': '1'}
+    return kept | {'OPENBLAS_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
 
 
 def done_of(folder):

@@ -12,5 +12,6 @@ def get_algorithm(name):
     """The class called `name`; raises BadInput naming the nearest one."""
     if name not in ALGORITHMS:
         near = difflib.get_close_matches(name, ALGORITHMS, 1, 0)[0]
-        raise BadInput(f'--algo={name}: there is no such algorithm; did you mean {near}? (all: {", ".join(ALGORITHMS)})')
+        raise BadInput(f'--algo={name}: there is no such algorithm; did you mean {near}? '
+                       f'(there are: {", ".join(ALGORITHMS)})')
     return ALGORITHMS[name]

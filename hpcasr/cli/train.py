@@ -25,7 +25,8 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--checkpoint-every', metavar='SAMPLES', help='Checkpoints within an epoch, such as 100K samples apart.')
 @click.option('--config', 'toml', metavar='FILE.toml', help='Configuration file.')
 @click.option('--set', 'assignments', metavar='SECTION.KEY=VALUE', multiple=True, help='Set one key; may be repeated.')
-@click.option('--resume', metavar='auto|CHECKPOINT', default='', help='Go on from the newest good checkpoint in EXP, or from this one.')
+@click.option('--resume', metavar='auto|CHECKPOINT', default='',
+              help='Go on from the newest good one in EXP, or from this.')
 @click.option('--force', is_flag=True, help='Replace what is in EXP.')
 @click.option('--show-config', is_flag=True, help='Print every key with its value and meaning, and stop.')
 def train(store, dev, out, toml, assignments, resume, force, show_config, **options):
@@ -39,15 +40,16 @@ def train(store, dev, out, toml, assignments, resume, force, show_config, **opti
       srun hpcasr train train.h5 --dev dev.h5 --algo=sync-allreduce --model mid --out exp/mid --resume auto
     """
     from hpcasr import config, faults, process
-    resolved = config.resolve(toml, assignments, {OPTION_KEYS[k]: v for k, v in options.items() if v is not None})
+    values = {OPTION_KEYS[k]: v for k, v in options.items() if v is not None}
     if show_config:
-        return click.echo(config.explain(resolved))
+        return click.echo(config.explain(config.resolve(toml, assignments, values)))
     status = faults.supervise()
     if status is not None:
         return status
     process.tune()
     from hpcasr.comm import world
-    return world.run(lambda comm: on_all_ranks(comm, store, dev, out, resume, force, resolved))
+    return world.run(lambda comm: on_all_ranks(comm, store, dev, out, resume, force,
+                                               comm.together(config.resolve, toml, assignments, values)))
 
 
 def on_all_ranks(comm, store, dev, out, resume, force, config):

@@ -48,7 +48,7 @@ class Comm:
         raise SystemExit(status)
 
     def together(self, work, *args):
-        """work(*args) on every learner.  If it meets bad input anywhere, every learner raises the same BadInput, once."""
+        """work(*args) on every learner.  If one of them meets bad input, all raise the same BadInput."""
         result, error = None, None
         try:
             result = work(*args)

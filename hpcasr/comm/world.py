@@ -23,6 +23,8 @@ def run(work):
     except (AgreedBadInput, CheckFailed):
         raise
     except BadInput as e:
+        if comm.size == 1:
+            raise
         return fail(comm, f'hpcasr: error: rank {comm.rank}: {e}\n', 2)
     except BaseException as e:
         if isinstance(e, SystemExit) and not e.code:
@@ -59,5 +61,5 @@ def check_size(size, environment):
     """
     variable = next((v for v in SIZE_VARIABLES if environment.get(v, '').isdigit()), None)
     if variable and int(environment[variable]) != size:
-        raise BadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does not fit the '
-                       'MPI library; try srun --mpi=pmi2 (MPICH, Intel MPI), srun --mpi=pmix (Open MPI), or mpirun')
+        raise BadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does not '
+                       'fit the MPI library; try srun --mpi=pmi2 (MPICH, Intel) or --mpi=pmix (Open MPI), or mpirun')

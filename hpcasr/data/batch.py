@@ -5,6 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
+from hpcasr.errors import BadInput
+
 
 @dataclass
 class Batch:
@@ -14,6 +16,7 @@ class Batch:
     targets  [T, B] int32; 0 where masked
     lengths  [B] frames of each chunk
     epoch, position   place of the first chunk in the order of the epoch: the key of everything random in this batch
+    fault    the BadInput for which the batch could not be read, and is empty
     """
 
     x: np.ndarray
@@ -21,6 +24,7 @@ class Batch:
     lengths: np.ndarray
     epoch: int = 0
     position: int = 0
+    fault: BadInput | None = None
 
     @property
     def samples(self):
@@ -29,6 +33,11 @@ class Batch:
     @property
     def frames(self):
         return int(self.lengths.sum())
+
+    def check(self):
+        """Raise the fault, if there is one."""
+        if self.fault:
+            raise self.fault
 
     @cached_property
     def mask(self):

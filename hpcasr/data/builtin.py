@@ -27,9 +27,10 @@ def corpus():
     rates = rng.uniform(0.8, 1.25, SPEAKERS)
     utterances = [utterance(rng, means, follows, offsets[s], rates[s]) for s in speakers]
     lengths = [len(targets) for _, targets in utterances]
-    return Corpus(np.concatenate([x for x, _ in utterances]).astype(np.float32), np.concatenate([[0], np.cumsum(lengths)]),
-                  np.concatenate([targets for _, targets in utterances]).astype(np.int32), PHONES*STATES,
-                  speakers.astype(np.int32), path='the built-in task')
+    frames = np.concatenate([x for x, _ in utterances]).astype(np.float32)
+    targets = np.concatenate([targets for _, targets in utterances]).astype(np.int32)
+    return Corpus(frames, np.concatenate([[0], np.cumsum(lengths)]), targets, PHONES*STATES, speakers,
+                  path='the built-in task')
 
 
 def utterance(rng, means, follows, offset, rate):

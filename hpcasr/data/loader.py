@@ -2,12 +2,14 @@
 
 import queue
 import threading
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
 from hpcasr.data.batch import Batch
 from hpcasr.data.sampler import Permutation
+from hpcasr.errors import BadInput
 
 
 class Loader:
@@ -48,17 +50,24 @@ class Loader:
     def read_ahead(self, claims, ready, stop):
         try:
             for claim in claims:
-                offer(ready, (claim, self.read(claim)), stop)
+                offer(ready, (claim, self.attempt(claim)), stop)
                 if stop.is_set():
                     return
             offer(ready, None, stop)
         except BaseException as e:  # raised again in the training thread
             offer(ready, e, stop)
 
-    def read(self, claim):
-        """The Batch of `claim`."""
-        positions = np.arange(claim.lo, claim.hi)
-        utterances, starts, stops = self.chunks.locate(self.order(claim.epoch, positions))
+    def attempt(self, claim):
+        """The Batch of `claim`; if it cannot be read an empty one with its fault: all learners must hear of it."""
+        try:
+            return self.read(claim.epoch, claim.lo, claim.hi)
+        except BadInput as e:
+            return replace(self.read(claim.epoch, claim.lo, claim.lo), fault=e)
+
+    def read(self, epoch, lo, hi):
+        """The Batch of positions lo .. hi-1 of the order of `epoch`."""
+        positions = np.arange(lo, hi)
+        utterances, starts, stops = self.chunks.locate(self.order(epoch, positions))
         lengths = stops - starts
         x = np.zeros((self.chunks.T, len(lengths), self.corpus.dim), self.dtype)
         targets = np.zeros((self.chunks.T, len(lengths)), np.int32)
@@ -67,7 +76,7 @@ class Loader:
             self.corpus.prefetch(*chunk)
         for b, chunk in enumerate(where):
             self.corpus.chunk(*chunk, x[:, b], targets[:, b])
-        return Batch(x, targets, lengths, claim.epoch, claim.lo)
+        return Batch(x, targets, lengths, epoch, lo)
 
     def order(self, epoch, positions):
         """The chunks at `positions` of an epoch."""

@@ -1,4 +1,4 @@
-"""Which chunk comes when: the order of an epoch is a pure function of (seed, epoch), and no array of it is ever made."""
+"""Which chunk comes when: the order of an epoch is a pure function of (seed, epoch); no array of it is made."""
 
 import numpy as np
 
@@ -63,6 +63,15 @@ class Chunks:
     def __len__(self):
         return int(self.first[-1])
 
+    def counts(self, corpus):
+        """[K] frames of every target in these utterances."""
+        if self.utterances is None:
+            return corpus.counts()
+        counts = np.zeros(corpus.num_targets, np.int64)
+        for u in self.utterances:
+            counts += np.bincount(corpus.targets[corpus.offsets[u]:corpus.offsets[u + 1]], minlength=len(counts))
+        return counts
+
     def locate(self, k):
         """Utterance, first frame and end frame of the chunks `k`: three arrays."""
         i = np.searchsorted(self.first, k, 'right') - 1
@@ -74,8 +83,8 @@ class Chunks:
 def hold_out(corpus, fraction, seed):
     """Split the utterances by speakers: (training, held out), two arrays of indices.
 
-    Speakers are drawn in a keyed order until they bring `fraction` of the frames; at least one stays on either side where
-    there are two or more.  One speaker alone is split by utterances.
+    Speakers are drawn in a keyed order until they bring `fraction` of the frames; at least one stays on either
+    side where there are two or more.  One speaker alone is split by utterances.
     """
     speakers = np.asarray(corpus.speakers)
     if len(np.unique(speakers)) < 2:

@@ -8,7 +8,7 @@ import numpy as np
 from hpcasr.errors import BadInput
 
 SLOTS = 8  # trailing entries of the gradient: they ride on its reduction, so counts need no second collective
-FRAMES, LOSS, ERRORS, NONFINITE, STOP, SAMPLES = range(6)  # 6 and 7 are spare
+FRAMES, LOSS, ERRORS, NONFINITE, STOP, SAMPLES, FAULT = range(7)  # 7 is spare
 
 
 class Params:

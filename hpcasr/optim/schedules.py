@@ -45,7 +45,7 @@ class Constant(Schedule):
 class Paper(Schedule):
     """Linear warm-up, lr_peak until `hold` epochs are over, then x 1/√2 at that epoch's end and at each one after it.
 
-    arXiv 2002.10502: 16 epochs, of which warm-up takes 10 (warmup = hold = 10), "then annealed by 1/√2 every epoch".
+    arXiv 2002.10502: 16 epochs, of which warm-up takes 10 (warmup = hold = 10), then x 1/√2 an epoch.
     """
 
     name = 'paper'

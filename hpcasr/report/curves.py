@@ -45,7 +45,7 @@ def table(rows):
 
 
 def picture(paths, out):
-    """Draw cross-entropy and frame error over epochs, training thin and held-out thick; write `out` (PNG, SVG or PDF)."""
+    """Draw cross-entropy and frame error over epochs into `out` (PNG, SVG or PDF): training thin, held-out thick."""
     try:
         import matplotlib
     except ImportError:

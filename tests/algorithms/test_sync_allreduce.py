@@ -22,9 +22,10 @@ STEPS, TOLERANCE = 20, {'float32': 1e-5, 'float64': 1e-12}
 
 
 def trained(comm, batch, dtype, bucket=100, optimizer='sgd', clip=0.0, steps=STEPS):
-    """parameters after some steps of a small blstm on uneven utterances, and the sums that the slots showed."""
-    c = config.Config().with_values({'model.preset': 'tiny', 'model.cells': 6, 'train.dtype': dtype, 'optim.optimizer': optimizer,
-                                     'optim.momentum': 0.5, 'optim.clip': clip, 'train.bucket': bucket}, 'test')
+    """Parameters after some steps of a small blstm on uneven utterances, and the sums that the slots showed."""
+    c = config.Config().with_values({'model.preset': 'tiny', 'model.cells': 6, 'train.dtype': dtype,
+                                     'optim.optimizer': optimizer, 'optim.momentum': 0.5, 'optim.clip': clip,
+                                     'train.bucket': bucket}, 'test')
     data = corpus(60)
     algorithm = get_algorithm('sync-allreduce')(comm, c)
     network = build(c.model, data.dim, data.num_targets, dtype, get_backend('reference'), algorithm.allocate)

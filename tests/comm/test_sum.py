@@ -1,6 +1,7 @@
 """The ordered sum: the same bits on every rank, under every MPI library, however a vector is cut."""
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_cuts_do_not_change_a_bit_and_may_be_under_way_together():
     comm, n = MPIComm(), 10_001
     x = vector(comm.rank, n)
     bounds = [0, 0, 1, 17, 5000, 5000, 9999, n]
-    finish = [comm.start_sum(x[lo:hi]) for lo, hi in zip(bounds, bounds[1:], strict=False)]
+    finish = [comm.start_sum(x[lo:hi]) for lo, hi in pairwise(bounds)]
     comm.progress()
     for f in finish:
         f()

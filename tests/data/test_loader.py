@@ -46,14 +46,25 @@ def test_the_reading_ahead_stops_when_nobody_reads():
     assert threading.active_count() <= before + 1
 
 
-def test_an_error_of_the_reading_thread_is_raised_where_the_batch_was_wanted():
+def failing(error):
     c = corpus()
-    c.touch = lambda u: bad(u)
 
-    def bad(u):
-        raise BadInput(f'utterance {u} is damaged')
-    with pytest.raises(BadInput, match='is damaged'):
-        list(loader(c))
+    def touch(u):
+        raise error
+    c.touch = touch
+    return loader(c)
+
+
+def test_a_batch_that_cannot_be_read_comes_empty_with_its_fault():
+    for _, batch in failing(BadInput('utterance 7 is damaged')):
+        assert batch.samples == 0
+        with pytest.raises(BadInput, match='is damaged'):
+            batch.check()
+
+
+def test_another_error_of_the_reading_thread_is_raised_where_the_batch_was_wanted():
+    with pytest.raises(ZeroDivisionError):
+        list(failing(ZeroDivisionError()))
 
 
 def test_a_rank_without_chunks_gets_an_empty_batch():

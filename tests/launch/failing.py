@@ -1,0 +1,52 @@
+"""hpcasr with a mishap: python failing.py MISHAP RANK STEP ARGUMENTS OF HPCASR...
+
+The rank RANK meets MISHAP when it begins step STEP (from 1) of this process.
+"""
+
+import os
+import resource
+import signal
+import sys
+
+from hpcasr import cli
+
+
+def exception():
+    raise ArithmeticError('made by the test')
+
+
+def full_disk():
+    """From now on no file of this process can grow beyond 8 KiB (write fails as on a full disk)."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+
+MISHAPS = {
+    'exception': exception,
+    'exit': lambda: os._exit(0),
+    'kill': lambda: os.kill(os.getpid(), signal.SIGKILL),
+    'kill-supervisor': lambda: os.kill(os.getppid(), signal.SIGKILL),
+    'usr1': lambda: os.kill(os.getpid(), signal.SIGUSR1),
+    'term-supervisor': lambda: os.kill(os.getppid(), signal.SIGTERM),
+    'full-disk': full_disk,
+}
+
+
+def meet(mishap, rank, step):
+    """Let it happen where the model computes its gradient."""
+    from hpcasr.model.network import Network
+    original, steps = Network.loss_and_grad, 0
+
+    def loss_and_grad(self, *args, **options):
+        nonlocal steps
+        steps += 1
+        if steps == step and cli.rank_by_environment() in (rank, None):
+            MISHAPS[mishap]()
+        return original(self, *args, **options)
+    Network.loss_and_grad = loss_and_grad
+
+
+if __name__ == '__main__':
+    mishap, rank, step, *arguments = sys.argv[1:]
+    meet(mishap, int(rank), int(step))
+    sys.exit(cli.main(arguments))

@@ -1,0 +1,99 @@
+"""N steps = k steps + a kill + resume + the rest, bit for bit."""
+
+import json
+
+import pytest
+
+from tests.conftest import done_of
+
+pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
+PLAN = '--epochs', '2', '--batch', '3', '--checkpoint-every', '12'
+
+
+@pytest.mark.parametrize('ranks', [1, 2, 3])
+def test_killed_twice_in_one_epoch(train, tmp_path, ranks):
+    """Checkpoints every 12 samples of about 57; kills after 13 and, counted from the resume, 5 more samples."""
+    train(ranks, '--out', 'exp/whole', *PLAN)
+    per_step = 3*ranks
+    for steps in 13//per_step + 2, 12//per_step + 2:
+        train(ranks, '--out', 'exp/cut', *PLAN, '--resume', 'auto', mishap=('kill', ranks - 1, steps), status=None)
+        assert not (tmp_path/'exp/cut/DONE').exists()
+    last = train(ranks, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert 'resume    exp/cut/checkpoints/' in last.stderr and 'not bit-identical' not in last.stderr
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+    assert samples(tmp_path/'exp/cut') == samples(tmp_path/'exp/whole')
+
+
+def samples(experiment):
+    lines = [json.loads(line) for line in (experiment/'metrics.jsonl').read_text().splitlines()]
+    return [(line['kind'], line['samples'], line['ce']) for line in lines]
+
+
+@pytest.mark.parametrize('options', [('--optimizer', 'adam', '--lr', '0.01', '--schedule', 'newbob'),
+                                     ('--set', 'model.dropout=0.3', '--set', 'train.dtype=float64')])
+def test_state_of_optimizer_schedule_and_dropout_is_resumed(train, tmp_path, options):
+    train(2, '--out', 'exp/whole', *PLAN, *options)
+    train(2, '--out', 'exp/cut', *PLAN, *options, mishap=('kill', 0, 9), status=None)
+    train(2, '--out', 'exp/cut', *PLAN, *options, '--resume', 'auto')
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+@pytest.mark.parametrize('mishap', ['usr1', 'term-supervisor'])
+@pytest.mark.parametrize('ranks', [1, 3])
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(train, tmp_path, mishap, ranks):
+    train(ranks, '--out', 'exp/whole', *PLAN)
+    train(ranks, '--out', 'exp/cut', *PLAN, mishap=(mishap, ranks - 1, 3), status=75)
+    assert not (tmp_path/'exp/cut/DONE').exists()
+    assert len(list((tmp_path/'exp/cut/checkpoints').iterdir())) >= 1
+    train(ranks, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
+    train(2, '--out', 'exp/whole', *PLAN)
+    train(2, '--out', 'exp/cut', *PLAN, mishap=('kill', 0, 8), status=None)
+    newest = max((tmp_path/'exp/cut/checkpoints').iterdir())/'shared.h5'
+    content = bytearray(newest.read_bytes())
+    content[len(content)//2] ^= 1
+    newest.write_bytes(content)
+    done = train(2, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert 'does not match its checksum; falling back' in done.stderr
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(train, tmp_path):
+    train(2, '--out', 'exp/whole', *PLAN)
+    done = train(2, '--out', 'exp/cut', *PLAN, mishap=('full-disk', 0, 4), status=2)
+    assert done.stderr.count('hpcasr: error:') == 1 and 'File too large' in done.stderr
+    assert [p.name for p in (tmp_path/'exp/cut/checkpoints').iterdir()] == ['000000000012']
+    train(2, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+def test_another_number_of_ranks_goes_on_and_says_so(train, tmp_path):
+    train(2, '--out', 'exp/cut', *PLAN, mishap=('kill', 0, 5), status=None)
+    done = train(3, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert 'not bit-identical from here: ranks 2 then, 3 now' in done.stderr
+    assert done_of(tmp_path/'exp/cut')['epochs'] == 2
+
+
+def test_more_epochs_go_on_from_the_end(train, tmp_path):
+    train(1, '--out', 'exp/whole', *PLAN)
+    train(1, '--out', 'exp/cut', *PLAN, '--epochs', '1')
+    train(1, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+def test_resuming_what_is_done_changes_nothing(train, tmp_path):
+    train(1, '--out', 'exp/x', *PLAN)
+    before = done_of(tmp_path/'exp/x')
+    train(1, '--out', 'exp/x', *PLAN, '--resume', 'auto')
+    assert done_of(tmp_path/'exp/x') == before
+
+
+def test_a_checkpoint_can_start_another_experiment(train, tmp_path):
+    train(1, '--out', 'exp/whole', *PLAN)
+    train(1, '--out', 'exp/first', *PLAN, '--epochs', '1')
+    newest = max((tmp_path/'exp/first/checkpoints').iterdir())
+    train(1, '--out', 'exp/second', *PLAN, '--resume', newest)
+    assert done_of(tmp_path/'exp/second') == done_of(tmp_path/'exp/whole')
