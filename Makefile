@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 RANKS ?= 2
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-MPI_TEST = $(BIN)/python -m pytest --with-mpi --only-mpi -q
+MPI_TEST = $(BIN)/python -m pytest --with-mpi -m mpi -q
 
 # ranks share the cores: one BLAS thread each
 export OPENBLAS_NUM_THREADS = 1

@@ -28,6 +28,7 @@ from hpcasr.train import train
 
 DIM, TARGETS = 40, 72  # as the built-in task
 FIRST = 10  # steps shown apart: the queue of the loader is empty at the start
+AGAIN, WARM_UP = 25, 5  # steps without reading, of which so many do not count
 SPARE = 64 << 20  # bytes that the disk should have beyond the store
 
 
@@ -49,7 +50,7 @@ def bench(comm, config, trial, note):
         before = cache.anonymous_memory(), cache.bytes_read()
         train(run)
         after = cache.anonymous_memory(), cache.bytes_read()
-        mine = Figures(np.diff(run.marks, axis=0), before, after)
+        mine = Figures(np.diff(run.marks, axis=0), before, after, without_reading(run))
         return comm.allgather(store)[0] | run.facts() | summary(comm.allgather(mine))
 
 
@@ -101,6 +102,32 @@ def in_another_process(path, size):
         raise BadInput(done.stderr.strip().splitlines()[-1])
 
 
+def without_reading(run):
+    """Seconds [N] of more steps, all on one batch in memory, with nothing read beside them."""
+    run.marks, run.steps = [], AGAIN
+    run.loader = Again(read_one(run), run.work)
+    run.mark()
+    train(run)
+    return np.diff(run.marks, axis=0)[WARM_UP:, 0]
+
+
+def read_one(run):
+    claim = run.work.claim(0)
+    return run.loader.read(claim.epoch, claim.lo, claim.hi)
+
+
+class Again:
+    """A loader of one batch."""
+
+    seconds = 0.0
+
+    def __init__(self, batch, work):
+        self.batch, self.work = batch, work
+
+    def __iter__(self):
+        return ((claim, self.batch) for claim in self.work.rest())
+
+
 class ShortRun:
     """What train.train asks of a run.Run, over a fixed number of steps, without held-out data or checkpoints.
 
@@ -137,7 +164,8 @@ class ShortRun:
     def mark(self):
         self.marks.append((perf_counter(), self.loader.seconds))
 
-    def record(self, claim):
+    def record(self, claim, batch):
+        batch.check()
         assert not self.network.params.slots[NONFINITE], 'random data of unit variance cannot make the loss infinite'
         self.mark()
 
@@ -153,11 +181,17 @@ class ShortRun:
 
 @dataclass
 class Figures:
-    """Of one rank.  steps [N, 2]: seconds, and those spent waiting; (anonymous memory, bytes read) at start and end."""
+    """Of one rank.
+
+    steps           [N, 2] seconds, and those spent waiting for data
+    before, after   anonymous memory and bytes read so far, at the start and at the end
+    alone           [N] seconds of steps without reading
+    """
 
     steps: np.ndarray
     before: tuple
     after: tuple
+    alone: np.ndarray
 
 
 def summary(ranks):
@@ -171,7 +205,8 @@ def summary(ranks):
             'wait_share_median': max(float(np.median(s[:, 1]/s[:, 0])) for s in rest),
             'wait_share_mean': max(map(mean_share, rest)),
             'wait_share_largest': max(float((s[:, 1]/s[:, 0]).max()) for s in rest),
-            'step_ms': 1e3*max(float(np.median(s[:, 0])) for s in rest), 'seconds': seconds,
+            'step_ms': 1e3*max(float(np.median(s[:, 0])) for s in rest),
+            'step_ms_without_reading': 1e3*max(float(np.median(r.alone)) for r in ranks), 'seconds': seconds,
             'read_bytes': read, 'read_bytes_per_second': read/seconds,
             'memory_start': max(r.before[0] for r in ranks), 'memory_end': max(r.after[0] for r in ranks)}
 
@@ -193,6 +228,7 @@ def lines(r):
     yield (f'then      {r["steps"] - r["first_steps"]} steps of {r["step_ms"]:.1f} ms waited '
            f'{100*r["wait_share_median"]:.2f} % (median), {100*r["wait_share_mean"]:.2f} % (mean), '
            f'{100*r["wait_share_largest"]:.1f} % (largest)')
+    yield (f'alone     {r["step_ms_without_reading"]:.1f} ms a step on one batch in memory, with nothing read beside it')
     yield f'disk      {r["read_bytes"]/1e6:,.0f} MB read, {r["read_bytes_per_second"]/1e6:,.0f} MB/s'
     yield (f'memory    {r["memory_start"]/1e6:.1f} MB anonymous at the start, {r["memory_end"]/1e6:.1f} MB at the end '
            '(largest rank)')

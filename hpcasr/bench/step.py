@@ -70,8 +70,8 @@ def check(model, ops, step=1e-5):
     x -= 2*step*d
     numeric = (above - network.evaluate(batch)[0])/(2*step)
     if not abs(analytic - numeric) <= CLOSE*abs(numeric):
-        raise CheckFailed(f'{model.preset} on backend {ops.name}: the gradient along a random direction is {analytic:.9g}, '
-                          f'but the central difference {numeric:.9g}; not timed')
+        raise CheckFailed(f'{model.preset} on backend {ops.name}: the gradient along a random direction is '
+                          f'{analytic:.9g}, but the central difference {numeric:.9g}; not timed')
 
 
 def ragged(batch):

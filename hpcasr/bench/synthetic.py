@@ -1,4 +1,4 @@
-"""A store of random speech-like sizes, as large as the disk: `python -m hpcasr.bench.synthetic PATH BYTES DIM TARGETS`."""
+"""A store of random numbers, of any size: `python -m hpcasr.bench.synthetic PATH BYTES DIM TARGETS`."""
 
 import sys
 

@@ -7,6 +7,7 @@ import click
 
 from hpcasr import __version__, faults
 from hpcasr.cli.align import align
+from hpcasr.cli.bench import bench
 from hpcasr.cli.data import data
 from hpcasr.cli.report import report
 from hpcasr.cli.train import train
@@ -27,7 +28,7 @@ def cli():
     """
 
 
-for command in align, data, train, report:
+for command in align, bench, data, train, report:
     cli.add_command(command)
 
 

@@ -7,9 +7,9 @@ import click
 from hpcasr.cli.progress import progress
 
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
-STEP_COLUMNS = {'model': ('model', ''), 'parameters': ('parameters', ','), 'ms': ('ms', '.2f'), 'min_ms': ('min', '.2f'),
-                'frames_per_second': ('frames/s', ',.0f'), 'gflop': ('GFLOP', '.2f'), 'gflops': ('GFLOP/s', '.1f'),
-                'gemm_gflops': ('of gemm', '.1f'), 'share': ('share', '.0%')}
+STEP_COLUMNS = {'model': ('model', ''), 'parameters': ('parameters', ','),
+                'ms': ('ms', '.2f'), 'min_ms': ('min', '.2f'), 'frames_per_second': ('frames/s', ',.0f'),
+                'gflop': ('GFLOP', '.2f'), 'gflops': ('GFLOP/s', '.1f'), 'gemm_gflops': ('of gemm', '.1f'), 'share': ('share', '.0%')}
 
 
 @click.group()
@@ -62,11 +62,13 @@ def step(model, batch, chunk, dim, targets, dtype, repeats, as_json):
     from hpcasr.bench.table import table
     shape = Shape(batch, chunk, dim, targets, dtype)
     rows = run(model.split(','), shape, repeats, progress=progress)
-    click.echo(json.dumps({**vars(shape), 'repeats': repeats, 'models': rows}) if as_json else table(rows, STEP_COLUMNS))
+    found = {**vars(shape), 'repeats': repeats, 'models': rows}
+    click.echo(json.dumps(found) if as_json else table(rows, STEP_COLUMNS))
 
 
 @bench.command()
-@click.option('--size', 'nbytes', default='10G', show_default=True, callback=size, metavar='BYTES', help='Of the store.')
+@click.option('--size', 'nbytes', default='10G', show_default=True, callback=size, metavar='BYTES',
+              help='Of the store.')
 @click.option('--dir', 'folder', default='', metavar='DIR', help='Where to make it; all ranks must see DIR.  '
               '[default: the temporary directory]')
 @click.option('--keep', is_flag=True, help='Leave the store there.')
