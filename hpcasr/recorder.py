@@ -23,7 +23,7 @@ class Silent:
     def silent(self, *args, **numbers):
         pass
 
-    step = epoch = note = rewind = close = silent
+    step = epoch = note = result = rewind = close = silent
 
 
 class Recorder:
@@ -81,6 +81,10 @@ class Recorder:
             self.bar.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr, flush=True)
+
+    def result(self, text):
+        """One line of the command's result."""
+        print(text, flush=True)
 
     def write(self, kind, numbers):
         self.metrics.write(json.dumps({'kind': kind, **numbers}) + '\n')

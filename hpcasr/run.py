@@ -50,10 +50,11 @@ class Run:
         self.out = pathlib.Path(request.out)
         self.stop = StopRequest()
         self.versions = experiment.versions() | {'ranks': comm.size}
-        corpus, dev, chunks, dev_chunks = comm.together(self.open_data)
+        comm.compare(self.asked_for())
         comm.together(self.choose)
+        corpus, dev, chunks, dev_chunks = comm.together(self.open_data)
         self.build(corpus, chunks)
-        comm.compare(self.facts(corpus, dev))
+        comm.compare({'store': corpus.digest, 'dev store': dev.digest, **self.network.shape()})
         self.make_loaders(corpus, dev, chunks, dev_chunks)
         self.checkpoints = Checkpoints(self.out, comm, config.checkpoint.keep)
         self.scores = Scores()
@@ -102,11 +103,9 @@ class Run:
         dev_work = StaticWork(len(dev_chunks), data.batch, self.comm.rank, self.comm.size)
         self.dev_loader = Loader(dev, dev_chunks, dev_work, None, data.ahead, dtype)
 
-    def facts(self, corpus, dev):
-        """What has to be the same on every rank, field by field."""
-        return {'version': self.versions['hpcasr'], 'code': self.versions['code'], 'numpy': self.versions['numpy'],
-                'store': corpus.digest, 'dev store': dev.digest, 'out': str(self.out), 'resume': self.request.resume,
-                **self.config.flat(), **self.network.shape()}
+    def asked_for(self):
+        """What has to be the same on every rank before anything is made of it, field by field."""
+        return {**self.versions, **self.config.flat(), **asdict(self.request)}
 
     def open_directory(self):
         if self.comm.rank == 0:
@@ -212,6 +211,12 @@ class Run:
                             f'{scores}  {self.loader.chunks.frames/shares.seconds:,.0f} frames/s  {shares}')
         self.save()
 
+    def pause(self):
+        """Say that the run can go on, and how."""
+        self.recorder.note(f'stopped   by {self.stop.signal or "a signal to another rank"} at epoch {self.epoch:.2f}, '
+                           f'checkpointed; go on with --out {self.out} --resume auto')
+        self.recorder.close()
+
     def finish(self):
         """Say on disk and on the screen that everything has succeeded."""
         self.algorithm.close(self.network.params.data)
@@ -220,6 +225,9 @@ class Run:
                  'fer': float(self.scores.fer)}
         self.comm.together(self.mark, facts)
         self.recorder.close()
+        self.recorder.result(f'train     {self.network.describe()}, {self.algorithm.name}, {self.comm.size} '
+                             f'rank{"s"[:self.comm.size > 1]}, {self.work.epoch} epochs  held out {self.scores}')
+        self.recorder.result(f'exp       {self.out}')
 
     def mark(self, facts):
         if self.comm.rank == 0:

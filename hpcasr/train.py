@@ -20,6 +20,7 @@ def train(run):
             if p.slots[STOP] or run.due(claim):
                 run.save()
             if p.slots[STOP]:
+                run.pause()
                 return START_ME_AGAIN
         run.end_epoch()
     run.finish()

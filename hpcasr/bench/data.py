@@ -47,11 +47,12 @@ def bench(comm, config, trial, note):
     with folder(comm, trial) as path:
         store = comm.together(make, comm, path/'store.h5', trial, note)
         run = comm.together(ShortRun, path/'store.h5', config, comm, trial.steps)
+        facts = run.facts()
         before = cache.anonymous_memory(), cache.bytes_read()
         train(run)
         after = cache.anonymous_memory(), cache.bytes_read()
         mine = Figures(np.diff(run.marks, axis=0), before, after, without_reading(run))
-        return comm.allgather(store)[0] | run.facts() | summary(comm.allgather(mine))
+        return comm.allgather(store)[0] | facts | summary(comm.allgather(mine))
 
 
 @contextmanager
@@ -228,7 +229,7 @@ def lines(r):
     yield (f'then      {r["steps"] - r["first_steps"]} steps of {r["step_ms"]:.1f} ms waited '
            f'{100*r["wait_share_median"]:.2f} % (median), {100*r["wait_share_mean"]:.2f} % (mean), '
            f'{100*r["wait_share_largest"]:.1f} % (largest)')
-    yield (f'alone     {r["step_ms_without_reading"]:.1f} ms a step on one batch in memory, with nothing read beside it')
+    yield f'alone     steps of {r["step_ms_without_reading"]:.1f} ms on one batch in memory, with nothing read beside'
     yield f'disk      {r["read_bytes"]/1e6:,.0f} MB read, {r["read_bytes_per_second"]/1e6:,.0f} MB/s'
     yield (f'memory    {r["memory_start"]/1e6:.1f} MB anonymous at the start, {r["memory_end"]/1e6:.1f} MB at the end '
            '(largest rank)')

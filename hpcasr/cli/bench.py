@@ -9,7 +9,8 @@ from hpcasr.cli.progress import progress
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
 STEP_COLUMNS = {'model': ('model', ''), 'parameters': ('parameters', ','),
                 'ms': ('ms', '.2f'), 'min_ms': ('min', '.2f'), 'frames_per_second': ('frames/s', ',.0f'),
-                'gflop': ('GFLOP', '.2f'), 'gflops': ('GFLOP/s', '.1f'), 'gemm_gflops': ('of gemm', '.1f'), 'share': ('share', '.0%')}
+                'gflop': ('GFLOP', '.2f'), 'gflops': ('GFLOP/s', '.1f'), 'gemm_gflops': ('of gemm', '.1f'),
+                'share': ('share', '.0%')}
 
 
 @click.group()
