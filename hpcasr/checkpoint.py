@@ -25,7 +25,7 @@ class Checkpoints:
     """The checkpoints of one experiment, shared by all learners.
 
     path   directory of the experiment
-    keep   how many of the newest stay
+    keep   how many of the newest stay; the one with the lowest held-out cross-entropy stays, too
     """
 
     def __init__(self, path, comm, keep=3):
@@ -64,14 +64,25 @@ class Checkpoints:
             with writing(draft):
                 text = json.dumps({'format': FORMAT[0], 'version': FORMAT[1], **manifest}, indent=1)
                 write_file(draft/'manifest.json', text.encode())
-                shutil.rmtree(final, ignore_errors=True)
+                old = draft.with_suffix('.old')
+                if final.exists():  # a run stopped just here, and went on
+                    os.rename(final, old)
                 os.rename(draft, final)
                 sync_directory(self.root)
+                shutil.rmtree(old, ignore_errors=True)
             self.rotate()
 
     def rotate(self):
+        """Keep the newest ones, and the best one."""
+        best = self.best()
         for old in self.paths()[self.keep:]:
-            shutil.rmtree(old, ignore_errors=True)
+            if old != best:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def best(self):
+        """The checkpoint whose manifest says the lowest held-out cross-entropy, `ce`; None if none says any."""
+        scored = [(ce, path) for path in reversed(self.paths()) if (ce := held_out(path)) is not None]
+        return min(scored, key=lambda s: s[0])[1] if scored else None
 
     def paths(self):
         """All complete checkpoints, newest first."""
@@ -159,6 +170,14 @@ def verify(path):
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise BadInput(f'{path}: not a whole checkpoint ({type(e).__name__}: {e})') from None
     return manifest
+
+
+def held_out(path):
+    """The held-out cross-entropy in a manifest, or None."""
+    try:
+        return json.loads((path/'manifest.json').read_text()).get('ce')
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def sha256(path):

@@ -64,7 +64,7 @@ class Train:
 @dataclass(frozen=True)
 class Checkpoint:
     every: int = key(0, 'global samples between checkpoints; 0: at the end of every epoch', least=0)
-    keep: int = key(3, 'newest checkpoints kept', least=1)
+    keep: int = key(3, 'newest checkpoints kept, beside the best one', least=1)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 import pathlib
 from dataclasses import asdict, dataclass
-from time import perf_counter
 
 import numpy as np
 
-from hpcasr import experiment
+from hpcasr import experiment, resume
 from hpcasr.algorithms import get_algorithm
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
+from hpcasr.clock import Clock
 from hpcasr.data import builtin
 from hpcasr.data.loader import Loader
 from hpcasr.data.sampler import Chunks, hold_out
@@ -57,12 +57,12 @@ class Run:
         comm.compare({'store': corpus.digest, 'dev store': dev.digest, **self.network.shape()})
         self.make_loaders(corpus, dev, chunks, dev_chunks)
         self.checkpoints = Checkpoints(self.out, comm, config.checkpoint.keep)
-        self.scores = Scores()
+        self.scores, self.began = Scores(), 0  # the latter: samples of this epoch that an earlier run consumed
         start = self.find_start()
         comm.together(self.open_directory)  # from here on something is written
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
         self.announce(corpus, dev, *start)
-        self.clock = Clock(self)
+        self.clock = Clock(comm, self.loader)
 
     def open_data(self):
         """Corpora and their chunks: training, held out."""
@@ -123,7 +123,8 @@ class Run:
         for complaint in complaints:
             self.recorder.note(f'warning: {complaint}; falling back to the checkpoint before it')
         if start:
-            self.recorder.note(f'resume    {start} at epoch {self.epoch:.2f}{self.not_bit_for_bit(manifest)}')
+            self.recorder.note(f'resume    {start} at epoch {self.epoch:.2f}'
+                               f'{resume.not_bit_for_bit(manifest, self.versions, self.config)}')
         elif self.request.resume:
             self.recorder.note(f'resume    no checkpoint in {self.out}; starting anew')
         self.recorder.rewind(self.work.samples)
@@ -142,8 +143,8 @@ class Run:
         return path, manifest, complaints
 
     def load(self, path, manifest):
-        require_same_shape(path, manifest['shape'], self.network.shape())
-        require_same_order(path, manifest, self.config, self.loader.corpus)
+        resume.require_same_shape(path, manifest, self.network)
+        resume.require_same_order(path, manifest, self.config, self.loader.corpus)
         shared, own = self.checkpoints.load(path)
         state = shared | own
         self.network.params.load(part(state, 'params'))
@@ -151,20 +152,14 @@ class Run:
         self.schedule.load(part(state, 'schedule'))
         self.work.load(part(state, 'work'))
         self.scores = Scores(**part(state, 'scores'))
-
-    def not_bit_for_bit(self, manifest):
-        then, now = manifest['versions'], self.versions
-        changed = [f'{k} {then.get(k)} then, {now[k]} now' for k in now if then.get(k) != now[k]]
-        changed += [f'{k} = {manifest["config"].get(k)} then, {v} now' for k, v in self.config.flat().items()
-                    if manifest['config'].get(k) != v and k not in CHANGES_NO_BIT]
-        return f'; not bit-identical from here: {"; ".join(changed)}' if changed else ''
+        self.began = self.work.consumed
 
     @property
     def epoch(self):
         return self.work.samples/self.work.total
 
     def record(self, claim, batch):
-        """Note one step.  Raises, on all learners, BadInput if one could not read, CheckFailed if the loss is not finite."""
+        """Note one step.  Raises, on all learners, BadInput if one could not read, CheckFailed if the loss is no number."""
         slots = self.network.params.slots
         if slots[FAULT]:
             self.comm.together(batch.check)
@@ -181,10 +176,14 @@ class Run:
     def due(self, claim):
         """Whether this step reaches the next checkpoint: a function of global samples, never of local time or steps."""
         every, samples = self.config.checkpoint.every, self.work.samples
-        return every and samples//every > (samples - claim.samples)//every
+        crossed = every and samples//every > (samples - claim.samples)//every
+        return crossed and self.work.consumed < self.work.total  # at an epoch's end there will be one anyway
 
-    def save(self):
-        """Checkpoint; raises CheckFailed, on all learners, rather than save parameters that are not finite."""
+    def save(self, ce=None):
+        """Checkpoint, with the held-out cross-entropy of just these parameters if it is known.
+
+        Raises CheckFailed, on all learners, rather than save parameters that are not finite.
+        """
         p, algorithm = self.network.params, self.algorithm
         consensus = algorithm.consensus(p.data)
         if not np.isfinite(consensus).all():
@@ -196,7 +195,7 @@ class Run:
             self.work.samples, *((state, exchange | prefixed(params=p.state())) if algorithm.own_state
                                  else (state | exchange, {})),
             {'shape': self.network.shape(), 'config': self.config.flat(), 'versions': self.versions,
-             'store': self.loader.corpus.digest})
+             'store': self.loader.corpus.digest, 'ce': ce})
         self.clock.split()
 
     def end_epoch(self):
@@ -206,10 +205,12 @@ class Run:
         self.schedule.observe(scores.ce)
         self.work.next_epoch()
         shares = self.clock.epoch()
+        speed = self.loader.chunks.frames*(1 - self.began/self.work.total)/shares.seconds
+        self.began = 0
         self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, ce=scores.ce, fer=scores.fer,
                             frames=scores.frames, text=f'epoch {self.work.epoch}/{self.config.train.epochs}  held out '
-                            f'{scores}  {self.loader.chunks.frames/shares.seconds:,.0f} frames/s  {shares}')
-        self.save()
+                            f'{scores}  {speed:,.0f} frames/s  {shares}')
+        self.save(self.scores.ce)
 
     def pause(self):
         """Say that the run can go on, and how."""
@@ -231,48 +232,8 @@ class Run:
 
     def mark(self, facts):
         if self.comm.rank == 0:
-            experiment.mark_done(self.out, facts)
-
-
-class Clock:
-    """Where the seconds of this learner went."""
-
-    def __init__(self, run):
-        self.run, self.last = run, self.now(run)
-        self.start = self.last
-
-    def now(self, run):
-        return np.array([perf_counter(), run.comm.seconds, run.loader.seconds, run.comm.bytes_sent])
-
-    def split(self):
-        """Since the last call: seconds in all, in exchanges, waiting for data; bytes sent."""
-        now = self.now(self.run)
-        past, self.last = now - self.last, now
-        return dict(zip(('seconds', 'exchange_share', 'data_share', 'bytes_sent'), past.tolist(), strict=True))
-
-    def epoch(self):
-        """The Shares since the last epoch."""
-        now = self.now(self.run)
-        past, self.start, self.last = now - self.start, now, now
-        return Shares(*past[:3])
-
-
-@dataclass
-class Shares:
-    """Seconds of a stretch of training: all, in exchanges, waiting for data."""
-
-    seconds: float
-    exchange: float
-    data: float
-
-    def __str__(self):
-        exchange, data = 100*self.exchange/self.seconds, 100*self.data/self.seconds
-        return f'compute {100 - exchange - data:.0f} % exchange {exchange:.0f} % data {data:.1f} %'
-
-
-# keys that change neither the parameters nor their order
-CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'checkpoint.every', 'checkpoint.keep', 'report.every',
-                  'report.tensorboard', 'data.ahead'}
+            best = self.checkpoints.best()
+            experiment.mark_done(self.out, facts | {'best': best and best.name})
 
 
 def require_targets(corpus):
@@ -287,22 +248,3 @@ def require_same(corpus, dev):
         if ours != theirs:
             raise BadInput(f'{dev.path}: {what} is {theirs}, but that of {corpus.path} is {ours}; '
                            'import and align both alike')
-
-
-def require_same_shape(path, then, now):
-    different = [f'{k} {then.get(k)} in the checkpoint, {now.get(k)} now' for k in {**then, **now}
-                 if then.get(k) != now.get(k)]
-    if different:
-        raise BadInput(f'{path}: is of another model or data: {"; ".join(different[:3])}; '
-                       'give the store and --model it was trained with, or another --out')
-
-
-def require_same_order(path, manifest, config, corpus):
-    """The place in the epoch means nothing in another order of other chunks."""
-    then, now = manifest['config'], config.flat()
-    for name in 'data.chunk', 'data.seed', 'data.holdout':
-        if then[name] != now[name]:
-            raise BadInput(f'{path}: was made with {name} = {then[name]}, not {now[name]}; keep it, or start anew')
-    if manifest['store'] != corpus.digest:
-        raise BadInput(f'{path}: was trained on other data than {corpus.path} (the digests differ); give the same '
-                       'store, or start anew with another --out')

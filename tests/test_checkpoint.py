@@ -34,6 +34,14 @@ def test_only_the_newest_stay(tmp_path):
     assert sorted(int(p.name) for p in c.root.iterdir()) == [100, 20_000]
 
 
+def test_the_best_one_stays_too(tmp_path):
+    c = Checkpoints(tmp_path, Comm(), keep=1)
+    for samples, ce in (1, 3.0), (2, 1.0), (3, None), (4, 2.0):
+        c.save(samples, state(), {}, {'ce': ce})
+    assert sorted(int(p.name) for p in c.root.iterdir()) == [2, 4]
+    assert int(c.best().name) == 2
+
+
 @pytest.mark.parametrize('damage', ['flip', 'cut', 'remove', 'manifest', 'no manifest', 'not json'])
 def test_a_damaged_one_is_passed_over_with_a_complaint(tmp_path, damage):
     c = Checkpoints(tmp_path, Comm())
@@ -79,7 +87,7 @@ def test_one_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr('os.fsync', full)
-    with pytest.raises(BadInput, match='No space left on device.*untouched'):
+    with pytest.raises(BadInput, match=r'No space left on device.*untouched'):
         c.save(2, state(), {}, {})
     assert [p.name for p in c.root.iterdir()] == ['000000000001']
 
@@ -104,7 +112,7 @@ def test_a_full_disk_on_one_rank_is_heard_of_by_all(mpi_tmp_path, monkeypatch):
     c.save(1, state(), {'x': 1}, {})
     if comm.rank == 1:
         monkeypatch.setattr('os.fsync', lambda _: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
-    with pytest.raises(BadInput, match='rank 1: .*No space left on device'):
+    with pytest.raises(BadInput, match=r'rank 1: .*No space left on device'):
         c.save(2, state(), {'x': 1}, {})
     comm.barrier()
     assert [p.name for p in c.root.iterdir()] == ['000000000001']

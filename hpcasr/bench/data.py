@@ -22,6 +22,7 @@ from hpcasr.data.work import StaticWork
 from hpcasr.errors import BadInput
 from hpcasr.model.network import build
 from hpcasr.model.params import NONFINITE
+from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
 from hpcasr.train import train
@@ -44,6 +45,7 @@ class Trial:
 
 def bench(comm, config, trial, note):
     """The figures, a dict, the same on every rank.  `note` takes lines for whoever watches.  Raises BadInput."""
+    comm.together(choose, config)
     with folder(comm, trial) as path:
         store = comm.together(make, comm, path/'store.h5', trial, note)
         run = comm.together(ShortRun, path/'store.h5', config, comm, trial.steps)
@@ -53,6 +55,12 @@ def bench(comm, config, trial, note):
         after = cache.anonymous_memory(), cache.bytes_read()
         mine = Figures(np.diff(run.marks, axis=0), before, after, without_reading(run))
         return comm.allgather(store)[0] | facts | summary(comm.allgather(mine))
+
+
+def choose(config):
+    """Look up what the configuration names, before a large store is made for it."""
+    resolve(config.model)
+    get_algorithm(config.train.algo)
 
 
 @contextmanager
@@ -113,8 +121,8 @@ def without_reading(run):
 
 
 def read_one(run):
-    claim = run.work.claim(0)
-    return run.loader.read(claim.epoch, claim.lo, claim.hi)
+    """The first batch of the epoch."""
+    return run.loader.read(*run.loader.announce(run.work.claim(0)))
 
 
 class Again:
@@ -174,7 +182,9 @@ class ShortRun:
         return False
 
     def save(self):
-        """Nothing is saved."""
+        """Nothing is saved, and nothing said."""
+
+    pause = save
 
     def end_epoch(self):
         self.work.next_epoch()
@@ -233,3 +243,5 @@ def lines(r):
     yield f'disk      {r["read_bytes"]/1e6:,.0f} MB read, {r["read_bytes_per_second"]/1e6:,.0f} MB/s'
     yield (f'memory    {r["memory_start"]/1e6:.1f} MB anonymous at the start, {r["memory_end"]/1e6:.1f} MB at the end '
            '(largest rank)')
+    if r['path']:
+        yield f'kept      {r["path"]}'

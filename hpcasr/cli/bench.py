@@ -1,6 +1,7 @@
 """`hpcasr bench`: figures of this machine, along the code path of training."""
 
 import json
+import signal
 
 import click
 
@@ -19,12 +20,15 @@ def bench():
 
 
 def size(context, parameter, text):
-    """Bytes; K, M and G are powers of 1000."""
+    """Bytes, 1M or more; K, M and G are powers of 1000."""
     from hpcasr.config import parse_int
     try:
-        return parse_int(text)
+        nbytes = parse_int(text)
     except ValueError:
-        raise click.BadParameter(f'{text}: give bytes, such as 500M or 10G') from None
+        nbytes = 0
+    if nbytes < 10**6:
+        raise click.BadParameter(f'{text}: give bytes, such as 500M or 10G, 1M or more')
+    return nbytes
 
 
 def batches(command):
@@ -98,7 +102,14 @@ def data(nbytes, folder, keep, model, batch, chunk, steps, assignments, as_json)
     process.tune()
     from hpcasr.bench.data import Trial
     from hpcasr.comm import world
+    signal.signal(signal.SIGTERM, end)
     return world.run(lambda comm: on_all_ranks(comm, resolved, Trial(nbytes, folder, keep, steps), as_json))
+
+
+def end(number, _frame):
+    """Unwind, so that the store is removed."""
+    from hpcasr.errors import BadInput
+    raise BadInput('ended by SIGTERM before there were figures')
 
 
 def on_all_ranks(comm, config, trial, as_json):

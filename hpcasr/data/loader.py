@@ -2,7 +2,9 @@
 
 import queue
 import threading
+from collections import deque
 from dataclasses import replace
+from itertools import islice
 from time import perf_counter
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from hpcasr.data.batch import Batch
 from hpcasr.data.sampler import Permutation
 from hpcasr.errors import BadInput
+
+EARLY = 2  # batches of which the disk is told before one is read: else every batch waits for its own pages
 
 
 class Loader:
@@ -49,38 +53,51 @@ class Loader:
 
     def read_ahead(self, claims, ready, stop):
         try:
-            for claim in claims:
-                offer(ready, (claim, self.attempt(claim)), stop)
+            for claim, chunks in early(map(self.announce, claims), EARLY):
+                offer(ready, (claim, self.attempt(claim, chunks)), stop)
                 if stop.is_set():
                     return
             offer(ready, None, stop)
         except BaseException as e:  # raised again in the training thread
             offer(ready, e, stop)
 
-    def attempt(self, claim):
-        """The Batch of `claim`; if it cannot be read an empty one with its fault: all learners must hear of it."""
-        try:
-            return self.read(claim.epoch, claim.lo, claim.hi)
-        except BadInput as e:
-            return replace(self.read(claim.epoch, claim.lo, claim.lo), fault=e)
-
-    def read(self, epoch, lo, hi):
-        """The Batch of positions lo .. hi-1 of the order of `epoch`."""
-        positions = np.arange(lo, hi)
-        utterances, starts, stops = self.chunks.locate(self.order(epoch, positions))
-        lengths = stops - starts
-        x = np.zeros((self.chunks.T, len(lengths), self.corpus.dim), self.dtype)
-        targets = np.zeros((self.chunks.T, len(lengths)), np.int32)
-        where = list(zip(utterances.tolist(), starts.tolist(), stops.tolist(), strict=True))
-        for chunk in where:
+    def announce(self, claim):
+        """`claim` and its chunks, (utterance, start, stop) each, after the corpus was told that they are read soon."""
+        chunks = [c.tolist() for c in self.chunks.locate(self.order(claim.epoch, np.arange(claim.lo, claim.hi)))]
+        chunks = list(zip(*chunks, strict=True))
+        for chunk in chunks:
             self.corpus.prefetch(*chunk)
-        for b, chunk in enumerate(where):
+        return claim, chunks
+
+    def attempt(self, claim, chunks):
+        """The Batch of `chunks`; an empty one with its fault if they cannot be read: all learners must hear of it."""
+        try:
+            return self.read(claim, chunks)
+        except BadInput as e:
+            return replace(self.read(claim, []), fault=e)
+
+    def read(self, claim, chunks):
+        """The Batch of `chunks`."""
+        lengths = np.array([stop - start for _, start, stop in chunks], int)
+        x = np.zeros((self.chunks.T, len(chunks), self.corpus.dim), self.dtype)
+        targets = np.zeros((self.chunks.T, len(chunks)), np.int32)
+        for b, chunk in enumerate(chunks):
             self.corpus.chunk(*chunk, x[:, b], targets[:, b])
-        return Batch(x, targets, lengths, epoch, lo)
+        return Batch(x, targets, lengths, claim.epoch, claim.lo)
 
     def order(self, epoch, positions):
         """The chunks at `positions` of an epoch."""
         return positions if self.seed is None else Permutation(len(self.chunks), [self.seed, epoch])[positions]
+
+
+def early(items, n):
+    """The same items, each drawn when the one n places before it is wanted."""
+    items = iter(items)
+    held = deque(islice(items, n))
+    for item in items:
+        held.append(item)
+        yield held.popleft()
+    yield from held
 
 
 def offer(ready, item, stop):
