@@ -159,7 +159,7 @@ class Run:
         return self.work.samples/self.work.total
 
     def record(self, claim, batch):
-        """Note one step.  Raises, on all learners, BadInput if one could not read, CheckFailed if the loss is no number."""
+        """Note one step.  Raises, on all learners, BadInput if one could not read, CheckFailed if the loss is NaN."""
         slots = self.network.params.slots
         if slots[FAULT]:
             self.comm.together(batch.check)

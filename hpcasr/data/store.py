@@ -11,7 +11,6 @@ import hashlib
 import json
 import mmap
 import os
-import weakref
 import zlib
 from contextlib import contextmanager
 from functools import cached_property
@@ -53,11 +52,9 @@ class Store(Corpus):
         super().__init__(arrays['frames'], arrays['offsets'], arrays['targets'] if labelled else None,
                          num_targets if labelled else 0, arrays['speakers'], splice=splice, digest=digest, path=path)
         self.frames_crc, self.targets_crc = arrays['frames_crc'], arrays['targets_crc']
-        self._places, self._file = places, open_again(self, path)
+        self._places = places
         self._checked = np.full(self.num_utterances, not verify)
-        for name in 'frames', 'targets':  # else a page of targets brings a read-ahead of up to megabytes with it
-            begin, size = self.pages(name, 0, self.num_frames)
-            self._map.madvise(mmap.MADV_RANDOM, begin, size)
+        self.advise(mmap.MADV_RANDOM, 0, self.num_frames)
 
     def strings(self, name):
         with reading(self.path) as f:
@@ -109,23 +106,15 @@ class Store(Corpus):
         """Have the kernel read the whole utterance, because its first touch checks all of it."""
         if not self._checked[u]:
             start, stop = 0, self.length(u)
+        self.advise(mmap.MADV_WILLNEED, self.offsets[u] + start, self.offsets[u] + stop)
+
+    def advise(self, advice, first, last):
+        """madvise on the pages of frames first..last and their targets, one of which may bring 8 MB of read-ahead."""
         for name in 'frames', 'targets':
-            pages = self.pages(name, self.offsets[u] + start, self.offsets[u] + stop)
-            os.posix_fadvise(self._file, *pages, os.POSIX_FADV_WILLNEED)  # not madvise, which holds the GIL
-
-    def pages(self, name, first, last):
-        """Position and bytes in the file of the whole pages of rows first..last of `name`."""
-        dtype, shape, start = self._places[name]
-        row = int(np.prod(shape[1:]))*dtype.itemsize
-        begin = (start + int(first)*row)//mmap.PAGESIZE*mmap.PAGESIZE
-        return begin, start + int(last)*row - begin
-
-
-def open_again(owner, path):
-    """A file descriptor that lives as long as `owner`."""
-    file = os.open(path, os.O_RDONLY)
-    weakref.finalize(owner, os.close, file)
-    return file
+            dtype, shape, start = self._places[name]
+            row = int(np.prod(shape[1:]))*dtype.itemsize
+            begin = (start + int(first)*row)//mmap.PAGESIZE*mmap.PAGESIZE
+            self._map.madvise(advice, begin, start + int(last)*row - begin)
 
 
 @contextmanager
