@@ -58,7 +58,7 @@ check-wheel:
 	sh tests/wheel.sh "$(abspath .venv-wheel)/bin"
 
 clean:
-	rm -rf build dist exp .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist exp/demo .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 MPI ?= mpich

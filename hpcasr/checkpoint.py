@@ -8,10 +8,12 @@ EXP/checkpoints/000000123456/        named by the global samples consumed
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
 from contextlib import contextmanager
+from itertools import count
 
 import h5py
 import numpy as np
@@ -41,43 +43,36 @@ class Checkpoints:
         """
         final, draft = self.root/f'{samples:012d}', self.root/f'.{samples:012d}.part'
         try:
-            self.comm.together(self.prepare, draft)
+            self.comm.first(prepare, draft)
             mine = {'shared.h5': shared} if self.comm.rank == 0 else {}
             mine |= {f'rank{self.comm.rank:04d}.h5': own} if own else {}
-            files = self.comm.together(write_all, draft, mine)
-            files = {k: v for written in self.comm.allgather(files) for k, v in written.items()}
-            self.comm.together(self.commit, draft, final, {**facts, 'samples': samples, 'files': files})
+            written = self.comm.allgather(self.comm.together(write_all, draft, mine))
+            files = {name: facts for of_one in written for name, facts in of_one.items()}
+            self.comm.first(self.commit, draft, final, {**facts, 'samples': samples, 'files': files})
         except BadInput:
-            self.comm.rank == 0 and shutil.rmtree(draft, ignore_errors=True)
+            self.comm.first(shutil.rmtree, draft, True)
             raise
         return final
 
-    def prepare(self, draft):
-        if self.comm.rank == 0:
-            with writing(draft):
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir(parents=True)
-
     def commit(self, draft, final, manifest):
         """Manifest last, then the name: from here on the checkpoint exists."""
-        if self.comm.rank == 0:
-            with writing(draft):
-                text = json.dumps({'format': FORMAT[0], 'version': FORMAT[1], **manifest}, indent=1)
-                write_file(draft/'manifest.json', text.encode())
-                old = draft.with_suffix('.old')
-                if final.exists():  # a run stopped just here, and went on
-                    os.rename(final, old)
-                os.rename(draft, final)
-                sync_directory(self.root)
-                shutil.rmtree(old, ignore_errors=True)
-            self.rotate()
+        with writing(draft):
+            text = json.dumps({'format': FORMAT[0], 'version': FORMAT[1], **manifest}, indent=1)
+            write_file(draft/'manifest.json', text.encode())
+            old = draft.with_suffix('.old')
+            if final.exists():  # a run stopped just here, and went on
+                os.rename(final, old)
+            os.rename(draft, final)
+            sync_directory(self.root)
+            shutil.rmtree(old, ignore_errors=True)
+        self.rotate(final)
 
-    def rotate(self):
+    def rotate(self, newest):
         """Keep the newest ones, and the best one."""
-        best = self.best()
-        for old in self.paths()[self.keep:]:
-            if old != best:
-                shutil.rmtree(old, ignore_errors=True)
+        kept = {newest, self.best(), *self.paths()[:self.keep]}
+        for path in self.paths():
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def best(self):
         """The checkpoint whose manifest says the lowest held-out cross-entropy, `ce`; None if none says any."""
@@ -86,24 +81,41 @@ class Checkpoints:
 
     def paths(self):
         """All complete checkpoints, newest first."""
-        return sorted((p.parent for p in self.root.glob('[0-9]*/manifest.json')), reverse=True)
+        complete = (p.parent for p in self.root.glob('*/manifest.json') if p.parent.name.isdigit())
+        return sorted(complete, reverse=True)
 
     def newest(self):
-        """(path, manifest, complaints about newer ones) of the newest checkpoint that is whole; path None if none is.
+        """(path, manifest, complaints about newer ones) of the newest whole checkpoint; path None if there is none.
 
-        Learner 0 looks; the others are told.
+        Raises BadInput if there are some, but all are damaged.
         """
-        found = self.comm.together(self.look) if self.comm.rank == 0 else self.comm.together(lambda: None)
-        return self.comm.allgather(found)[0]
+        return self.comm.first(self.look)
 
     def look(self):
-        complaints = []
+        """Find it, and set aside what is not whole: as NAME.bad it is neither counted nor deleted any more."""
+        self.tidy()
+        damaged = {}
         for path in self.paths():
             try:
-                return path, verify(path), complaints
+                manifest = verify(path)
             except BadInput as e:
-                complaints.append(str(e))
-        return None, None, complaints
+                damaged[path] = str(e)
+                continue
+            for bad in damaged:
+                os.rename(bad, free_name(bad))
+            return path, manifest, list(damaged.values())
+        if damaged:
+            raise BadInput(f'{self.root}: all {len(damaged)} checkpoints are damaged ({next(iter(damaged.values()))}); '
+                           'restore one, or start anew with another --out')
+        return None, None, []
+
+    def tidy(self):
+        """Clear away what a killed run left half done."""
+        for old in self.root.glob('.*.old'):  # killed between two renames: it still is the only one of its name
+            final = self.root/old.name.strip('.').removesuffix('.old')
+            shutil.rmtree(old, ignore_errors=True) if final.exists() else os.rename(old, final)
+        for draft in self.root.glob('.*.part'):
+            shutil.rmtree(draft, ignore_errors=True)
 
     def load(self, path):
         """(shared, own) as they were saved."""
@@ -118,6 +130,13 @@ def writing(path, advice='older checkpoints are untouched: make room, then start
         yield
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror or e}; {advice}') from None
+
+
+def prepare(draft):
+    """An empty directory to write to."""
+    with writing(draft):
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
 
 
 def write_all(directory, files):
@@ -164,20 +183,31 @@ def verify(path):
         manifest = json.loads((path/'manifest.json').read_text())
         if (manifest['format'], manifest['version']) != FORMAT:
             raise BadInput(f'{path}: format {manifest["format"]} {manifest["version"]} is not read by this version')
+        missing = {'shape', 'config', 'versions', 'total', 'store', 'dev', 'samples'} - set(manifest)
+        if missing:
+            raise BadInput(f'{path}: its manifest says nothing of {", ".join(sorted(missing))}')
         for name, facts in manifest['files'].items():
             if sha256(path/name) != facts['sha256']:
                 raise BadInput(f'{path/name}: does not match its checksum')
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise BadInput(f'{path}: not a whole checkpoint ({type(e).__name__}: {e})') from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise BadInput(f'{path}: not a whole checkpoint ({getattr(e, "strerror", None) or e}); checkpoints have names '
+                       'like EXP/checkpoints/000000006002') from None
     return manifest
 
 
 def held_out(path):
     """The held-out cross-entropy in a manifest, or None."""
     try:
-        return json.loads((path/'manifest.json').read_text()).get('ce')
-    except (OSError, ValueError, AttributeError):
+        ce = json.loads((path/'manifest.json').read_text())['ce']
+        return ce if math.isfinite(ce) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def free_name(path):
+    """NAME.bad, or the next that is free."""
+    names = (path.with_name(f'{path.name}.bad{n or ""}') for n in count())
+    return next(name for name in names if not name.exists())
 
 
 def sha256(path):

@@ -5,14 +5,15 @@ Precedence: defaults < `--config FILE.toml` < `--set section.key=value` < named 
 
 import difflib
 import json
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from hpcasr.errors import BadInput
 
 
-def key(default, why, choices=(), least=None):
-    return field(default=default, metadata={'why': why, 'choices': tuple(choices), 'least': least})
+def key(default, why, choices=(), least=None, below=None):
+    return field(default=default, metadata={'why': why, 'choices': tuple(choices), 'least': least, 'below': below})
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Model:
 class Data:
     chunk: int = key(21, 'frames of a sample (T; 21 in arXiv 2002.10502)', least=1)
     batch: int = key(32, 'samples per rank and step (m); the global batch M is ranks x m', least=1)
-    holdout: float = key(0.05, 'fraction of the frames, by whole speakers, held out where no --dev is given', least=0)
+    holdout: float = key(0.05, 'fraction of the frames, by whole speakers (one at least), held out where no --dev is '
+                         'given', least=0)
     ahead: int = key(8, 'batches read ahead by the reading thread of each rank', least=1)
     seed: int = key(0, 'of the order of the samples, the initial parameters and dropout', least=0)
 
@@ -40,10 +42,10 @@ class Optim:
     optimizer: str = key('sgd', 'update rule', ('sgd', 'adam'))
     lr: float = key(1.0, 'learning rate at a global batch of `lr_batch` samples', least=0)
     lr_batch: int = key(256, 'global batch at which `lr` holds, scaled linearly to M; 0: no scaling', least=0)
-    momentum: float = key(0.9, 'of sgd', least=0)
-    beta1: float = key(0.9, 'of adam')
-    beta2: float = key(0.999, 'of adam')
-    epsilon: float = key(1e-8, 'of adam')
+    momentum: float = key(0.9, 'of sgd', least=0, below=1)
+    beta1: float = key(0.9, 'of adam', least=0, below=1)
+    beta2: float = key(0.999, 'of adam', least=0, below=1)
+    epsilon: float = key(1e-8, 'of adam', least=0)
     clip: float = key(0.0, 'largest 2-norm of the mean gradient; 0: no clipping', least=0)
     schedule: str = key('paper', 'paper: linear warm-up, then x 1/sqrt(2) an epoch; newbob: halve when held-out '
                         'cross-entropy stalls', ('paper', 'newbob', 'constant'))
@@ -112,11 +114,14 @@ def locate(name, source):
 def convert(name, f, value, source):
     try:
         value = PARSE[f.type](value)
-    except (TypeError, ValueError):
-        raise BadInput(f'{source}: {name} = {value!r} is not of type {f.type.__name__}') from None
-    choices, least = f.metadata['choices'], f.metadata['least']
+    except (TypeError, ValueError, OverflowError):
+        raise BadInput(f'{source}: {name} = {value!r} is not a finite {f.type.__name__}' if f.type is float else
+                       f'{source}: {name} = {value!r} is not of type {f.type.__name__}') from None
+    choices, least, below = (f.metadata[k] for k in ('choices', 'least', 'below'))
     if least is not None and not value >= least:
         raise BadInput(f'{source}: {name} = {value}; the smallest that makes sense is {least}')
+    if below is not None and not value < below:
+        raise BadInput(f'{source}: {name} = {value}; it must be less than {below}')
     if choices and value not in choices:
         near = difflib.get_close_matches(str(value), choices, 1, 0)
         raise BadInput(f'{source}: {name} = {value!r}; choose one of {", ".join(filter(None, choices))}'
@@ -134,7 +139,7 @@ def parse_int(value):
 
 
 def parse_float(value):
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not math.isfinite(float(value)):
         raise ValueError(value)
     return float(value)
 
@@ -172,7 +177,7 @@ def read_toml(path):
             content = tomllib.load(file)
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
-    except tomllib.TOMLDecodeError as e:
+    except ValueError as e:  # not TOML, or not even text
         raise BadInput(f'{path}: not TOML: {e}') from None
     return {f'{s}.{k}' if isinstance(v, dict) else s: x
             for s, v in content.items() for k, x in (v.items() if isinstance(v, dict) else [(s, v)])}

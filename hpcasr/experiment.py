@@ -7,6 +7,7 @@ EXP/checkpoints/     checkpoint.py
 EXP/DONE             written when everything has succeeded, with the checksum of the final parameters
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,37 +23,69 @@ from hpcasr.checkpoint import sync_directory, write_file, writing
 from hpcasr.errors import BadInput
 
 OURS = 'config.toml', 'versions.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', 'DONE', 'curves.png'
+LOCKS = []  # open files: closed, and so released, when the process ends
 
 
-def open_directory(path, resume, force):
-    """Make EXP, or go on in it with `resume`; raises BadInput if something is in its place.  Called by one rank."""
-    path = pathlib.Path(path)
+def claim(request):
+    """Make EXP, or take it over if the request says so, and keep other jobs out of it.  Called by one rank.
+
+    Raises BadInput if something is in its place, or another job is at work in it.  Writes nothing over anything.
+    """
+    path = pathlib.Path(request.out)
     with writing(path, 'choose another --out'):
         path.mkdir(parents=True, exist_ok=True)
+        lock(path)
         used = [name for name in OURS if (path/name).exists()]
-        if used and not resume and not force:
-            raise BadInput(f'{path} holds an experiment ({used[0]}); choose another --out, or go on in it with '
-                           '--resume auto, or replace it with --force')
-        for name in ['DONE'] if resume else OURS:  # work goes on here: it is not done
+    if not used:
+        return
+    if not is_ours(path):
+        raise BadInput(f'{path} holds {used[0]}, which no experiment of ours made; choose another --out')
+    if not request.resume == 'auto' and not request.force:
+        raise BadInput(f'{path} holds an experiment ({used[0]}); choose another --out, or go on in it with '
+                       '--resume auto, or replace it with --force')
+    if request.resume not in ('', 'auto') and path.resolve() in pathlib.Path(request.resume).resolve().parents:
+        raise BadInput(f'{request.resume} lies in {path}, which --force would replace; go on in it with --resume auto')
+
+
+def lock(path):
+    """Hold EXP/.lock until this process ends; BadInput if another one does."""
+    file = open(path/'.lock', 'w')
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadInput(f'{path}: another job is training there; wait for it, or choose another --out') from None
+    except OSError:  # a file system without locks
+        pass
+    LOCKS.append(file)
+
+
+def is_ours(path):
+    try:
+        return 'hpcasr' in json.loads((path/'versions.json').read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def describe(request, config, versions):
+    """Write what was asked for, and with what; what was there goes, unless the run goes on.  Called by one rank."""
+    path = pathlib.Path(request.out)
+    with writing(path, 'choose another --out'):
+        for name in ['DONE'] if request.resume == 'auto' else OURS:  # work goes on here: it is not done
             remove(path/name)
-        write_file(path/'.writable', b'')
-        (path/'.writable').unlink()
+        write_file(path/'versions.json', (json.dumps(versions, indent=1) + '\n').encode())
+        write_file(path/'config.toml', toml(config).encode())
 
 
 def remove(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def describe(path, config, versions):
-    """Write what was asked for, and with what."""
-    with writing(path, 'choose another --out'):
-        write_file(path/'config.toml', toml(config).encode())
-        write_file(path/'versions.json', (json.dumps(versions, indent=1) + '\n').encode())
-
-
-def mark_done(path, facts):
+def mark_done(path, facts, checkpoints):
+    """Write DONE.  Called by one rank, when everything else has been written."""
+    best = checkpoints.best()
     with writing(path):
-        write_file(path/'.DONE', (json.dumps(facts, indent=1) + '\n').encode())
+        text = json.dumps(facts | {'best': best and best.name}, indent=1) + '\n'
+        write_file(path/'.DONE', text.encode())
         os.rename(path/'.DONE', path/'DONE')
         sync_directory(path)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 
 STOP_SIGNALS = signal.SIGTERM, signal.SIGUSR1
 SAY_HOW_IT_ENDED = None  # file descriptor, in a supervised rank
@@ -35,7 +36,7 @@ def supervise():
         return None
     reader, writer = os.pipe()
     parent = os.getpid()
-    sys.stdout.flush(), sys.stderr.flush()
+    flush()
     child = os.fork()
     if child:
         os.close(writer)
@@ -43,7 +44,21 @@ def supervise():
     os.close(reader)
     SAY_HOW_IT_ENDED = writer
     die_with(parent)
+    signal.signal(signal.SIGINT, interrupt)
     return None
+
+
+def interrupt(_number, _frame):
+    """KeyboardInterrupt, once: a terminal sends SIGINT to both processes of a rank."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def flush():
+    """Leave nothing in a buffer that both processes would write."""
+    for stream in sys.stdout, sys.stderr:
+        if stream is not None:  # closed by the shell
+            stream.flush()
 
 
 def finished(status):
@@ -54,15 +69,18 @@ def finished(status):
 
 def watch(child, reader):
     """Pass signals on to `child` until it ends; return the exit status of the rank."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda number, _frame: os.kill(child, number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
+    def pass_on(number, _frame):
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in *STOP_SIGNALS, signal.SIGINT:
+        signal.signal(number, pass_on)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     said = os.read(reader, 1)
     if code < 0:
         return blame(child, f'was ended by {signal.Signals(-code).name}', 128 - code)
-    if code == 0 and not said:
-        return blame(child, 'ended without finishing its work', 1)
+    if not said:
+        return blame(child, f'ended without finishing its work, with status {code}', code if code not in (0, 75) else 1)
     return code
 
 

@@ -7,70 +7,89 @@ import json
 import os
 import pathlib
 import sys
+from contextlib import suppress
 from time import monotonic
+
+from hpcasr.checkpoint import writing
 
 SECONDS_BETWEEN_LINES = 60  # in a log that is no terminal
 
 
 def get_recorder(comm, path, config, total):
-    """The Recorder of learner 0; the others get one that keeps silent."""
-    return Recorder(path, config, total) if comm.rank == 0 else Silent()
+    """The Recorder of learner 0; the others get one that keeps silent.  Raises BadInput, on all of them."""
+    return comm.together(Recorder if comm.rank == 0 else Silent, path, config, total)
 
 
 class Silent:
     """Takes every message and does nothing."""
 
+    def __init__(self, *_):
+        pass
+
     def silent(self, *args, **numbers):
         pass
 
-    step = epoch = note = result = rewind = close = silent
+    step = epoch = note = result = flush = rewind = close = silent
 
 
 class Recorder:
     """path    directory of the experiment
     config  config.Report
     total   global samples of the whole run
+    Raises BadInput if its files cannot be made.  If they cannot be written later, training goes on without them.
     """
 
     def __init__(self, path, config, total):
         self.path, self.every, self.total = pathlib.Path(path), config.every, total
-        self.steps, self.sums, self.printed = 0, {}, monotonic()
-        self.metrics = open(self.path/'metrics.jsonl', 'a', buffering=1)
+        self.steps, self.sums, self.place, self.printed, self.lost = 0, {}, {}, monotonic(), False
+        with writing(self.path/'metrics.jsonl', 'make room, or choose another --out'):
+            self.metrics = open(self.path/'metrics.jsonl', 'ab', buffering=0)
+        with writing(self.path/'tensorboard', 'make room, or choose another --out'):
+            self.events = get_events(self.path/'tensorboard') if config.tensorboard else None
         self.bar = progress_bar(total) if sys.stderr.isatty() and 'NO_COLOR' not in os.environ else None
-        self.events = event_writer(self.path/'tensorboard') if config.tensorboard else None
 
     def rewind(self, samples):
         """Forget what was recorded after `samples`: a resumed run will record it again."""
-        path = self.path/'metrics.jsonl'
-        lines = [line for line in path.read_text().splitlines(True) if within(line, samples)]
-        self.metrics.close()
-        path.write_text(''.join(lines))
-        self.metrics = open(path, 'a', buffering=1)
+        self.attempt(self.cut_metrics, samples)
+        if self.events is not None and samples:
+            self.attempt(self.events.rewind, samples)
         if self.bar is not None:
             self.bar.update(samples - self.bar.n)
 
-    def step(self, *, samples, epoch, lr, steps=1, **sums):
+    def cut_metrics(self, samples):
+        path, draft = self.path/'metrics.jsonl', self.path/'.metrics.jsonl'
+        lines = [line for line in path.read_bytes().splitlines(True) if within(line, samples)]
+        draft.write_bytes(b''.join(lines))
+        os.replace(draft, path)
+        self.metrics.close()
+        self.metrics = open(path, 'ab', buffering=0)
+
+    def step(self, *, samples, epoch, lr, **sums):
         """One step.  `sums` (frames, loss, errors, seconds of ...) are added up until the next line."""
-        self.steps += steps
+        self.steps, self.place = self.steps + 1, {'samples': samples, 'epoch': round(epoch, 4), 'lr': lr}
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
         if self.bar is not None:
             self.bar.update(samples - self.bar.n)
         if self.steps >= self.every:
-            self.flush(samples, epoch, lr)
+            self.flush()
 
-    def flush(self, samples, epoch, lr):
-        line = {'samples': samples, 'epoch': round(epoch, 4), 'lr': lr, 'steps': self.steps, **means(self.sums)}
+    def flush(self):
+        """Write the line of the steps since the last one, if there are any."""
+        if not self.steps:
+            return
+        line = {**self.place, 'steps': self.steps, **means(self.sums)}
         self.write('step', line)
         self.steps, self.sums = 0, {}
+        scores = f'ce {line["ce"]:.3f}  fer {100*line["fer"]:.1f} %'
         if self.bar is not None:
-            self.bar.set_postfix_str(f'epoch {epoch:.1f} ce {line["ce"]:.3f} fer {100*line["fer"]:.1f} %')
+            self.bar.set_postfix_str(f'epoch {line["epoch"]:.1f} {scores}')
         elif monotonic() - self.printed > SECONDS_BETWEEN_LINES:
-            self.note(f'epoch {epoch:.2f}  ce {line["ce"]:.3f}  fer {100*line["fer"]:.1f} %  '
-                      f'{line["frames_per_second"]:,.0f} frames/s')
+            self.note(f'epoch {line["epoch"]:.2f}  {scores}  {line["frames_per_second"]:,.0f} frames/s')
 
     def epoch(self, *, samples, epoch, text, **numbers):
         """The end of an epoch: `numbers` of the held-out data go into the metrics, `text` is shown."""
+        self.flush()
         self.write('epoch', {'samples': samples, 'epoch': epoch, **numbers})
         self.note(text)
 
@@ -83,19 +102,30 @@ class Recorder:
             print(text, file=sys.stderr, flush=True)
 
     def result(self, text):
-        """One line of the command's result."""
-        print(text, flush=True)
+        """One line of the command's result; nobody has to read it."""
+        with suppress(BrokenPipeError):
+            print(text, flush=True)
 
     def write(self, kind, numbers):
-        self.metrics.write(json.dumps({'kind': kind, **numbers}) + '\n')
+        self.attempt(self.metrics.write, (json.dumps({'kind': kind, **numbers}) + '\n').encode())
         if self.events is not None:
-            for name, value in numbers.items():
-                self.events.add_scalar(f'{kind}/{name}', value, numbers['samples'])
+            values = {f'{kind}/{name}': value for name, value in numbers.items() if name != 'samples'}
+            self.attempt(self.events.scalars, values, numbers['samples'])
+
+    def attempt(self, write, *args):
+        """write(*args); metrics that cannot be written are worth one warning, not the run."""
+        try:
+            write(*args)
+        except OSError as e:
+            if not self.lost:
+                self.note(f'warning: {self.path}: metrics are lost from here on: {e.strerror or e}')
+            self.lost = True
 
     def close(self):
-        self.metrics.close()
-        for part in filter(lambda p: p is not None, (self.bar, self.events)):
-            part.close()
+        self.flush()
+        for part in self.metrics, self.events, self.bar:
+            if part is not None:
+                self.attempt(part.close)
 
 
 def means(sums):
@@ -109,7 +139,7 @@ def means(sums):
 def within(line, samples):
     try:
         return json.loads(line)['samples'] <= samples
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return False  # cut off by a kill
 
 
@@ -118,6 +148,6 @@ def progress_bar(total):
     return tqdm(total=total, unit=' samples', unit_scale=True, dynamic_ncols=True, leave=False)
 
 
-def event_writer(path):
-    from tensorboardX import SummaryWriter
-    return SummaryWriter(str(path))
+def get_events(path):
+    from hpcasr.events import Events
+    return Events(path)

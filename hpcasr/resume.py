@@ -2,6 +2,9 @@
 
 from hpcasr.errors import BadInput
 
+# what gives the place in an epoch, and the saved state, their meaning
+ORDER = 'data.chunk', 'data.seed', 'data.holdout', 'optim.optimizer', 'optim.schedule', 'train.algo'
+
 # keys that change neither the parameters nor their order
 CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'checkpoint.every', 'checkpoint.keep', 'report.every',
                   'report.tensorboard', 'data.ahead'}
@@ -17,21 +20,26 @@ def require_same_shape(path, manifest, network):
                        'give the store and --model it was trained with, or another --out')
 
 
-def require_same_order(path, manifest, config, corpus):
-    """The place in the epoch means nothing in another order of other chunks."""
+def require_same_order(path, manifest, config, task):
+    """BadInput unless the samples come in the same order, and the saved state is that of the same update."""
     then, now = manifest['config'], config.flat()
-    for name in 'data.chunk', 'data.seed', 'data.holdout':
-        if then[name] != now[name]:
-            raise BadInput(f'{path}: was made with {name} = {then[name]}, not {now[name]}; keep it, or start anew')
-    if manifest['store'] != corpus.digest:
-        raise BadInput(f'{path}: was trained on other data than {corpus.path} (the digests differ); give the same '
+    for name in ORDER:
+        if then.get(name) != now[name]:
+            raise BadInput(f'{path}: was made with {name} = {then.get(name)}, not {now[name]}; keep it, or start anew '
+                           'with another --out')
+    if manifest['store'] != task.corpus.digest:
+        raise BadInput(f'{path}: was trained on other data than {task.corpus.path} (the digests differ); give the same '
                        'store, or start anew with another --out')
+    if manifest['total'] != len(task.chunks):
+        raise BadInput(f'{path}: was trained {"with" if manifest["dev"] else "without"} --dev, on {manifest["total"]} '
+                       f'samples, not {len(task.chunks)}; do the same now, or start anew with another --out')
 
 
-def not_bit_for_bit(manifest, versions, config):
+def not_bit_for_bit(manifest, versions, config, task):
     """What differs from the run that made the checkpoint, in words; '' if the next steps are the same bits."""
     then, asked = manifest['versions'], manifest['config']
     changed = [f'{k} {then.get(k)} then, {versions[k]} now' for k in versions if then.get(k) != versions[k]]
     changed += [f'{k} = {asked.get(k)} then, {v} now' for k, v in config.flat().items()
                 if asked.get(k) != v and k not in CHANGES_NO_BIT]
+    changed += ['other held-out data']*(manifest['dev'] != task.dev_digest)
     return f'; not bit-identical from here: {"; ".join(changed)}' if changed else ''

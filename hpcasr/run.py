@@ -10,13 +10,11 @@ from hpcasr.algorithms import get_algorithm
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
 from hpcasr.clock import Clock
-from hpcasr.data import builtin
 from hpcasr.data.loader import Loader
-from hpcasr.data.sampler import Chunks, hold_out
-from hpcasr.data.store import Store
+from hpcasr.data.task import open_task
 from hpcasr.data.work import StaticWork
 from hpcasr.errors import BadInput, CheckFailed
-from hpcasr.evaluate import Scores, evaluate, prior
+from hpcasr.evaluate import Scores, evaluate
 from hpcasr.faults import StopRequest
 from hpcasr.model.network import build
 from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE
@@ -33,6 +31,7 @@ class Request:
     store, dev   paths of stores; store None: the built-in task; dev None: some speakers are held out
     out          directory of the experiment
     resume       '' start anew; 'auto' the newest good checkpoint in `out`, if any; else the path of a checkpoint
+    force        replace an experiment that is in `out`
     """
 
     store: str | None
@@ -47,87 +46,46 @@ class Run:
 
     def __init__(self, request, config, comm):
         self.request, self.config, self.comm = request, config, comm
-        self.out = pathlib.Path(request.out)
-        self.stop = StopRequest()
+        self.out, self.stop = pathlib.Path(request.out), StopRequest()
         self.versions = experiment.versions() | {'ranks': comm.size}
-        comm.compare(self.asked_for())
+        comm.compare({**self.versions, **config.flat(), **asdict(request)})
         comm.together(self.choose)
-        corpus, dev, chunks, dev_chunks = comm.together(self.open_data)
-        self.build(corpus, chunks)
-        comm.compare({'store': corpus.digest, 'dev store': dev.digest, **self.network.shape()})
-        self.make_loaders(corpus, dev, chunks, dev_chunks)
-        self.checkpoints = Checkpoints(self.out, comm, config.checkpoint.keep)
-        self.scores, self.began = Scores(), 0  # the latter: samples of this epoch that an earlier run consumed
+        self.task = comm.together(open_task, request.store, request.dev, config.data, comm.size)
+        comm.together(self.build)
+        comm.compare({'store': self.task.corpus.digest, 'dev store': self.task.dev.digest, **self.network.shape()})
+        comm.first(experiment.claim, request)
         start = self.find_start()
-        comm.together(self.open_directory)  # from here on something is written
+        comm.first(experiment.describe, request, config, self.versions)  # from here on something is written
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
-        self.announce(corpus, dev, *start)
+        self.announce(*start)
         self.clock = Clock(comm, self.loader)
 
-    def open_data(self):
-        """Corpora and their chunks: training, held out."""
-        data, seed = self.config.data, self.config.data.seed
-        corpus = builtin.corpus() if self.request.store is None else Store(self.request.store)
-        require_targets(corpus)
-        if self.request.dev is not None:
-            dev = Store(self.request.dev)
-            require_targets(dev)
-            require_same(corpus, dev)
-            parts = None, None
-        else:
-            dev, parts = corpus, hold_out(corpus, data.holdout, seed)
-        chunks, dev_chunks = (Chunks(c, data.chunk, part) for c, part in zip((corpus, dev), parts, strict=True))
-        if len(chunks) < self.comm.size:
-            raise BadInput(f'{corpus.path}: {len(chunks)} chunks of {data.chunk} frames for {self.comm.size} ranks; '
-                           'start fewer ranks, or cut shorter chunks (--chunk N)')
-        return corpus, dev, chunks, dev_chunks
-
     def choose(self):
-        """Look up what the configuration names, before anything collective is made of it."""
+        """Look up what the configuration names, before anything is made of it."""
         resolve(self.config.model)
         self.ops = get_backend(self.config.train.backend)
         self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
 
-    def build(self, corpus, chunks):
-        config, dtype = self.config, self.config.train.dtype
-        self.network = build(config.model, corpus.dim, corpus.num_targets, dtype, self.ops, self.algorithm.allocate)
+    def build(self):
+        """Model, optimizer, schedule, and who reads what."""
+        config, task, dtype = self.config, self.task, self.config.train.dtype
+        try:
+            self.network = build(config.model, task.corpus.dim, task.corpus.num_targets, dtype, self.ops,
+                                 self.algorithm.allocate)
+        except (MemoryError, ValueError, OverflowError):  # what NumPy says of sizes that no machine has
+            raise BadInput('such a model does not fit into memory; choose fewer model.cells or layers') from None
         self.network.init(config.data.seed)
         p = self.network.params
         self.algorithm.bind(p, get_optimizer(config.optim, p.size, dtype, self.ops))
-        self.work = StaticWork(len(chunks), config.data.batch, self.comm.rank, self.comm.size)
-        self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(chunks))
+        self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(task.chunks))
+        self.work = self.share(task.chunks)
+        self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype)
+        self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype)
+        self.checkpoints = Checkpoints(self.out, self.comm, config.checkpoint.keep)
+        self.scores, self.began = Scores(), 0  # the latter: samples of this epoch that an earlier run consumed
 
-    def make_loaders(self, corpus, dev, chunks, dev_chunks):
-        data, dtype = self.config.data, self.config.train.dtype
-        self.loader = Loader(corpus, chunks, self.work, data.seed, data.ahead, dtype)
-        dev_work = StaticWork(len(dev_chunks), data.batch, self.comm.rank, self.comm.size)
-        self.dev_loader = Loader(dev, dev_chunks, dev_work, None, data.ahead, dtype)
-
-    def asked_for(self):
-        """What has to be the same on every rank before anything is made of it, field by field."""
-        return {**self.versions, **self.config.flat(), **asdict(self.request)}
-
-    def open_directory(self):
-        if self.comm.rank == 0:
-            experiment.open_directory(self.out, self.request.resume == 'auto', self.request.force)
-            experiment.describe(self.out, self.config, self.versions)
-
-    def announce(self, corpus, dev, start, manifest, complaints):
-        held_out = self.dev_loader.chunks.counts(dev)
-        priors = prior(corpus.counts() - held_out*(dev is corpus), held_out)
-        self.recorder.note(f'data      {self.loader.chunks.frames:,} frames of {corpus.path}, '
-                           f'{self.dev_loader.chunks.frames:,} held out; prior alone: {priors}')
-        ranks, data = f'{self.comm.size} rank{"s"[:self.comm.size > 1]}', self.config.data
-        self.recorder.note(f'model     {self.network.describe()}; {self.config.train.algo}, {ranks} x {data.batch} '
-                           f'samples of {data.chunk} frames')
-        for complaint in complaints:
-            self.recorder.note(f'warning: {complaint}; falling back to the checkpoint before it')
-        if start:
-            self.recorder.note(f'resume    {start} at epoch {self.epoch:.2f}'
-                               f'{resume.not_bit_for_bit(manifest, self.versions, self.config)}')
-        elif self.request.resume:
-            self.recorder.note(f'resume    no checkpoint in {self.out}; starting anew')
-        self.recorder.rewind(self.work.samples)
+    def share(self, chunks):
+        return StaticWork(len(chunks), self.config.data.batch, self.comm.rank, self.comm.size)
 
     def find_start(self):
         """Load the checkpoint to go on from: (its path or None, its manifest, complaints about damaged ones)."""
@@ -136,15 +94,15 @@ class Run:
         if self.request.resume == 'auto':
             path, manifest, complaints = self.checkpoints.newest()
         else:
-            path = pathlib.Path(self.request.resume)
-            manifest, complaints = self.comm.together(verify, path), []
+            path, complaints = pathlib.Path(self.request.resume), []
+            manifest = self.comm.together(verify, path)
         if path:
             self.comm.together(self.load, path, manifest)
         return path, manifest, complaints
 
     def load(self, path, manifest):
         resume.require_same_shape(path, manifest, self.network)
-        resume.require_same_order(path, manifest, self.config, self.loader.corpus)
+        resume.require_same_order(path, manifest, self.config, self.task)
         shared, own = self.checkpoints.load(path)
         state = shared | own
         self.network.params.load(part(state, 'params'))
@@ -153,6 +111,26 @@ class Run:
         self.work.load(part(state, 'work'))
         self.scores = Scores(**part(state, 'scores'))
         self.began = self.work.consumed
+
+    def announce(self, start, manifest, complaints):
+        """Show what is about to happen."""
+        note, task, data = self.recorder.note, self.task, self.config.data
+        note(f'data      {task.chunks.frames:,} frames of {task.corpus.path}, {task.dev_chunks.frames:,} held out; '
+             f'prior alone: {task.prior}')
+        note(f'model     {self.network.describe()}; {self.algorithm.name}, {self.ranks} x {data.batch} samples of '
+             f'{data.chunk} frames')
+        for complaint in complaints:
+            note(f'warning: {complaint}; falling back to the checkpoint before it')
+        if start:
+            differences = resume.not_bit_for_bit(manifest, self.versions, self.config, task)
+            note(f'resume    {start} at epoch {self.epoch:.2f}{differences}')
+        elif self.request.resume:
+            note(f'resume    no checkpoint in {self.out}; starting anew')
+        self.recorder.rewind(self.work.samples)
+
+    @property
+    def ranks(self):
+        return f'{self.comm.size} rank{"s"[:self.comm.size > 1]}'
 
     @property
     def epoch(self):
@@ -184,33 +162,36 @@ class Run:
 
         Raises CheckFailed, on all learners, rather than save parameters that are not finite.
         """
-        p, algorithm = self.network.params, self.algorithm
-        consensus = algorithm.consensus(p.data)
-        if not np.isfinite(consensus).all():
+        self.recorder.flush()
+        x = self.algorithm.consensus(self.network.params.data)
+        if not np.isfinite(x).all():
             raise CheckFailed(self.diverged('the parameters are'))
-        state = prefixed(params={'params': consensus}, work=self.work.state(),
-                         schedule=self.schedule.state(), scores=asdict(self.scores))
-        exchange = prefixed(algorithm=algorithm.state())
-        self.checkpoints.save(
-            self.work.samples, *((state, exchange | prefixed(params=p.state())) if algorithm.own_state
-                                 else (state | exchange, {})),
-            {'shape': self.network.shape(), 'config': self.config.flat(), 'versions': self.versions,
-             'store': self.loader.corpus.digest, 'ce': ce})
+        shared = prefixed(params={'params': x}, work=self.work.state(), schedule=self.schedule.state(),
+                          scores=asdict(self.scores))
+        exchange = prefixed(algorithm=self.algorithm.state())
+        own = exchange | prefixed(params=self.network.params.state()) if self.algorithm.own_state else {}
+        self.checkpoints.save(self.work.samples, shared if own else shared | exchange, own, self.facts() | {'ce': ce})
         self.clock.split()
+
+    def facts(self):
+        """What a resumed run compares itself with."""
+        return {'shape': self.network.shape(), 'config': self.config.flat(), 'versions': self.versions,
+                'total': self.work.total, 'store': self.task.corpus.digest, 'dev': self.task.dev_digest}
 
     def end_epoch(self):
         """Score the held-out data, tell the schedule, checkpoint."""
+        shares = self.clock.epoch()
+        speed = self.task.chunks.frames*(1 - self.began/self.work.total)/shares.seconds
         x = self.algorithm.consensus(self.network.params.data)
         self.scores = scores = evaluate(self.network, x, self.dev_loader, self.comm)
         self.schedule.observe(scores.ce)
         self.work.next_epoch()
-        shares = self.clock.epoch()
-        speed = self.loader.chunks.frames*(1 - self.began/self.work.total)/shares.seconds
         self.began = 0
-        self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, ce=scores.ce, fer=scores.fer,
-                            frames=scores.frames, text=f'epoch {self.work.epoch}/{self.config.train.epochs}  held out '
-                            f'{scores}  {speed:,.0f} frames/s  {shares}')
-        self.save(self.scores.ce)
+        self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, **asdict(scores),
+                            text=f'epoch {self.work.epoch}/{self.config.train.epochs}  held out {scores}  '
+                                 f'{speed:,.0f} frames/s  {shares}')
+        self.save(scores.ce)
+        self.clock.epoch()
 
     def pause(self):
         """Say that the run can go on, and how."""
@@ -220,31 +201,12 @@ class Run:
 
     def finish(self):
         """Say on disk and on the screen that everything has succeeded."""
-        self.algorithm.close(self.network.params.data)
-        facts = {'checksum': experiment.checksum(self.algorithm.consensus(self.network.params.data)),
-                 'samples': self.work.samples, 'epochs': self.work.epoch, 'ce': float(self.scores.ce),
-                 'fer': float(self.scores.fer)}
-        self.comm.together(self.mark, facts)
+        x = self.network.params.data
+        self.algorithm.close(x)
+        facts = {'checksum': experiment.checksum(self.algorithm.consensus(x)), 'samples': self.work.samples,
+                 'epochs': self.work.epoch, 'ce': float(self.scores.ce), 'fer': float(self.scores.fer)}
         self.recorder.close()
-        self.recorder.result(f'train     {self.network.describe()}, {self.algorithm.name}, {self.comm.size} '
-                             f'rank{"s"[:self.comm.size > 1]}, {self.work.epoch} epochs  held out {self.scores}')
+        self.comm.first(experiment.mark_done, self.out, facts, self.checkpoints)
+        self.recorder.result(f'train     {self.network.describe()}, {self.algorithm.name}, {self.ranks}, '
+                             f'{self.work.epoch} epochs  held out {self.scores}')
         self.recorder.result(f'exp       {self.out}')
-
-    def mark(self, facts):
-        if self.comm.rank == 0:
-            best = self.checkpoints.best()
-            experiment.mark_done(self.out, facts | {'best': best and best.name})
-
-
-def require_targets(corpus):
-    if corpus.targets is None:
-        raise BadInput(f'{corpus.path}: has no targets; give it some: '
-                       f'hpcasr align equal {corpus.path} --lexicon LEXICON')
-
-
-def require_same(corpus, dev):
-    for what in 'dim', 'num_targets':
-        ours, theirs = getattr(corpus, what), getattr(dev, what)
-        if ours != theirs:
-            raise BadInput(f'{dev.path}: {what} is {theirs}, but that of {corpus.path} is {ours}; '
-                           'import and align both alike')

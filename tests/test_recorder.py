@@ -6,6 +6,7 @@ import pytest
 
 from hpcasr.comm.base import Comm
 from hpcasr.config import Report
+from hpcasr.errors import BadInput
 from hpcasr.recorder import Recorder, Silent, get_recorder
 
 
@@ -28,7 +29,8 @@ def test_an_interval_is_the_mean_over_its_frames(recorder, tmp_path):
     step(recorder, 2, loss=20)
     step(recorder, 3)
     recorder.close()
-    line, = lines(tmp_path)
+    line, rest = lines(tmp_path)
+    assert rest['samples'] == 3 and rest['steps'] == 1 and rest['ce'] == 2.0
     assert line == {'kind': 'step', 'samples': 2, 'epoch': 0.02, 'lr': 0.1, 'steps': 2, 'ce': 3.0, 'fer': 0.2,
                     'frames_per_second': 10.0, 'exchange_share': 0.2, 'data_share': 0.1, 'seconds': 1.0,
                     'bytes_sent': 16}
@@ -39,6 +41,7 @@ def test_rewind_forgets_what_will_be_recorded_again(recorder, tmp_path):
         step(recorder, samples)
     recorder.epoch(samples=8, epoch=1, ce=1.0, fer=0.5, text='')
     recorder.rewind(4)
+    assert not recorder.lost
     step(recorder, 5)
     step(recorder, 6)
     recorder.close()
@@ -64,6 +67,22 @@ def test_events_are_written_for_tensorboard(tmp_path):
     event, = (tmp_path/'tensorboard').iterdir()
     content = event.read_bytes()
     assert b'step/ce' in content and b'step/data_share' in content
+
+
+def test_metrics_that_cannot_be_written_cost_one_warning_not_the_run(recorder, tmp_path, capsys):
+    recorder.metrics.close()
+    recorder.metrics = open('/dev/full', 'ab', buffering=0)
+    for samples in range(1, 50):
+        step(recorder, samples)
+    recorder.close()
+    assert capsys.readouterr().err.count('No space left on device') == 1
+
+
+@pytest.mark.parametrize('name', ['metrics.jsonl', 'tensorboard'])
+def test_files_that_cannot_be_made_are_bad_input(tmp_path, name):
+    (tmp_path/name).mkdir() if name == 'metrics.jsonl' else (tmp_path/name).write_text('')
+    with pytest.raises(BadInput, match=name):
+        get_recorder(Comm(), tmp_path, Report(), 100)
 
 
 def test_other_ranks_keep_silent(tmp_path):

@@ -13,6 +13,7 @@ from hpcasr.cli.report import report
 from hpcasr.cli.train import train
 from hpcasr.errors import BadInput, CheckFailed
 
+PARALLEL = 'train', 'bench data'  # commands that all ranks of a job run with the same arguments
 RANK_VARIABLES = 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK', 'SLURM_PROCID'
 
 
@@ -43,13 +44,13 @@ def run(argv):
     try:
         return cli.main(args=argv, prog_name='hpcasr', standalone_mode=False) or 0
     except click.ClickException as e:
-        return say(f'{usage(e)}{e.format_message()}', 2)
+        return say(f'{usage(e)}{e.format_message()}', 2, usage(e).startswith(PARALLEL))
     except click.Abort:
         return say('interrupted', 130)
     except BadInput as e:
-        return say(str(e), 2)
+        return say(str(e), 2, hasattr(e, 'said_by'))
     except CheckFailed as e:
-        return say(str(e), 1)
+        return say(str(e), 1, hasattr(e, 'said_by'))
     except BrokenPipeError:  # `hpcasr ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -60,9 +61,9 @@ def usage(e):
     return f'{context.command_path.removeprefix("hpcasr").strip()}: '.removeprefix(': ') if context else ''
 
 
-def say(line, status):
-    """Print `line` once per job: every rank of a job meets the same command line."""
-    if rank_by_environment() in (None, 0):
+def say(line, status, by_one=False):
+    """Print `line`; only in the first process of the job if all ranks meet it (`by_one`)."""
+    if not by_one or rank_by_environment() in (None, 0):
         click.echo('hpcasr: error: ' + ' '.join(line.split()), err=True)
     return status
 

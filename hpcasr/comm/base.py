@@ -59,6 +59,11 @@ class Comm:
             raise AgreedBadInput(told(errors))
         return result
 
+    def first(self, work, *args):
+        """work(*args) on learner 0 alone; every learner gets what it returns, a small value, or raises its BadInput."""
+        result = self.together(work if self.rank == 0 else nothing, *args)
+        return self.allgather(result)[0]
+
     def compare(self, facts):
         """Check that `facts`, {field: value}, are the same on every learner.
 
@@ -70,6 +75,10 @@ class Comm:
         if any(lines):
             raise AgreedBadInput('the ranks do not agree: ' + '; '.join(filter(None, lines))
                                  + '; start all of them with the same code, configuration and data')
+
+
+def nothing(*_):
+    """What the other learners do."""
 
 
 class AgreedBadInput(BadInput):

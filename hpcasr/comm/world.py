@@ -5,6 +5,7 @@ import socket
 import sys
 import traceback
 
+from hpcasr import faults
 from hpcasr.comm.base import AgreedBadInput
 from hpcasr.errors import BadInput, CheckFailed
 
@@ -17,18 +18,23 @@ def run(work):
     A rank that fails ends the job: bad input that only it has met is one line and status 2, any other exception is its
     traceback and status 1.  Raises BadInput where MPI cannot be loaded or the world has not the size it should have.
     """
-    comm = start()
+    try:
+        comm = start()
+    except AgreedBadInput as e:
+        e.said_by = 0
+        raise
     try:
         return work(comm)
-    except (AgreedBadInput, CheckFailed):
+    except (AgreedBadInput, CheckFailed) as e:  # all ranks are here
+        e.said_by = 0
         raise
     except BadInput as e:
         if comm.size == 1:
             raise
         return fail(comm, f'hpcasr: error: rank {comm.rank}: {e}\n', 2)
-    except BaseException as e:
-        if isinstance(e, SystemExit) and not e.code:
-            return 0
+    except KeyboardInterrupt:
+        return fail(comm, 'hpcasr: interrupted\n'*(comm.rank == 0), 130)
+    except BaseException:  # SystemExit, too: the others would wait for this rank
         return fail(comm, f'hpcasr: rank {comm.rank} of {comm.size} on {socket.gethostname()} failed:\n'
                           f'{traceback.format_exc()}', 1)
 
@@ -38,6 +44,7 @@ def fail(comm, text, status):
     sys.stderr.write(text)
     sys.stderr.flush()
     if comm.size > 1:
+        faults.finished(status)
         comm.abort(status)
     return status
 
@@ -47,7 +54,7 @@ def start():
     try:
         from hpcasr.comm.mpi import MPIComm
     except (ImportError, RuntimeError) as e:
-        raise BadInput(f'no MPI library can be loaded ({str(e).splitlines()[0]}); load the site\'s MPI module, '
+        raise AgreedBadInput(f'no MPI library can be loaded ({str(e).splitlines()[0]}); load the site\'s MPI module, '
                        'or: pip install "hpcasr[mpich]"') from None
     comm = MPIComm()
     check_size(comm.size, os.environ)
@@ -61,5 +68,5 @@ def check_size(size, environment):
     """
     variable = next((v for v in SIZE_VARIABLES if environment.get(v, '').isdigit()), None)
     if variable and int(environment[variable]) != size:
-        raise BadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does not '
-                       'fit the MPI library; try srun --mpi=pmi2 (MPICH, Intel) or --mpi=pmix (Open MPI), or mpirun')
+        raise AgreedBadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does '
+                             'not fit the MPI library; try srun --mpi=pmi2 (MPICH, Intel) or --mpi=pmix (Open MPI), or mpirun')

@@ -46,17 +46,16 @@ class Chunks:
     """The samples of a corpus: its utterances cut into chunks of T frames, the last of each possibly shorter.
 
     corpus       whose offsets give the utterances' lengths
-    T            frames of a chunk
+    T            frames of a chunk; at most those of the longest utterance
     utterances   indices of those to use, ascending; None: all
-    Holds 8 bytes per utterance, whatever their frames are.
+    Holds about 20 bytes per utterance, whatever their frames are.
     """
 
     def __init__(self, corpus, T, utterances=None):
-        self.T = T
         self.utterances = utterances
         lengths = np.diff(corpus.offsets) if utterances is None else \
             corpus.offsets[utterances + 1] - corpus.offsets[utterances]
-        self.lengths = lengths
+        self.lengths, self.T = lengths, min(T, int(lengths.max(initial=1)))
         self.first = np.concatenate([[0], np.cumsum(-(-lengths//T))])
         self.frames = int(lengths.sum())
 
@@ -69,6 +68,7 @@ class Chunks:
             return corpus.counts()
         counts = np.zeros(corpus.num_targets, np.int64)
         for u in self.utterances:
+            corpus.touch(u)
             counts += np.bincount(corpus.targets[corpus.offsets[u]:corpus.offsets[u + 1]], minlength=len(counts))
         return counts
 

@@ -7,21 +7,30 @@ from hpcasr.errors import BadInput
 
 
 def read(path):
-    """The lines of EXP/metrics.jsonl as {kind: [line, ...]}."""
+    """The lines of EXP/metrics.jsonl as {kind: [line, ...]}; a last line that was cut off by a kill does not count."""
     try:
-        text = (pathlib.Path(path)/'metrics.jsonl').read_text()
+        text = (pathlib.Path(path)/'metrics.jsonl').read_bytes()
     except OSError as e:
         raise BadInput(f'{path}: not an experiment ({e.strerror} for metrics.jsonl)') from None
-    kinds = {'step': [], 'epoch': []}
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            entry = json.loads(line)
+    kinds, lines = {'step': [], 'epoch': []}, text.splitlines(True)
+    for number, line in enumerate(lines, 1):
+        entry = parsed(line)
+        if entry:
             kinds[entry['kind']].append(entry)
-        except (ValueError, KeyError):
-            raise BadInput(f'{path}/metrics.jsonl: line {number} is not one of ours') from None
+        elif number < len(lines) or line.endswith(b'\n'):
+            raise BadInput(f'{path}/metrics.jsonl: line {number} is not one of ours')
     if not kinds['epoch']:
         raise BadInput(f'{path}: no epoch is complete yet')
     return kinds
+
+
+def parsed(line):
+    """The entry of one line, or None."""
+    try:
+        entry = json.loads(line)
+        return entry if entry['kind'] in ('step', 'epoch') and {'ce', 'fer', 'epoch'} <= set(entry) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def rows(paths):

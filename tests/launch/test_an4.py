@@ -10,7 +10,7 @@ import pytest
 DATA = pathlib.Path(os.environ.get('HPCASR_DATA', pathlib.Path(__file__).parents[3]/'shared'/'data'))/'an4-mfcc'
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(240),
-              pytest.mark.skipif(not DATA.is_dir(), reason='AN4 is not here: set HPCASR_DATA to a folder with an4-mfcc')]
+              pytest.mark.skipif(not DATA.is_dir(), reason='no AN4 here: set HPCASR_DATA to a folder with an4-mfcc')]
 
 
 def test_an4_in_three_commands_and_two_epochs(hpcasr, tmp_path):

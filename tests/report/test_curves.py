@@ -42,7 +42,8 @@ def test_json(experiment, capsys):
 
 
 @pytest.mark.parametrize('content, words', [(None, 'not an experiment'), ('', 'no epoch is complete'),
-                                            ('{"kind": "step"', 'line 1'), ('{"kind": "other"}\n', 'line 1')])
+                                            ('{"kind": "step"\n', 'line 1'), ('[1]\n', 'line 1'),
+                                            ('{"kind": "other"}\n', 'line 1')])
 def test_what_is_no_experiment_is_refused(tmp_path, content, words):
     if content is not None:
         (tmp_path/'metrics.jsonl').write_text(content)
