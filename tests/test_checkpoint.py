@@ -11,7 +11,6 @@ from hpcasr.comm.base import Comm
 from hpcasr.comm.mpi import MPIComm
 from hpcasr.errors import BadInput
 
-
 FACTS = {'shape': {}, 'config': {'a': 1}, 'versions': {}, 'total': 1, 'store': '', 'dev': ''}
 
 
@@ -90,8 +89,8 @@ def test_none_is_there_or_none_is_good(tmp_path):
 def test_new_ones_stay_beside_damaged_ones(tmp_path):
     """A run that goes on from an old one must not have its checkpoints rotated away by newer, damaged ones."""
     c = Checkpoints(tmp_path, Comm(), keep=1)
+    c.keep = 4
     c.save(1, state(1), {}, FACTS)
-    c.keep = 3
     for samples in 7, 8, 9:
         spoil(c.save(samples, state(), {}, FACTS | {'ce': 0.1}), 'flip')
     c.keep = 1

@@ -69,4 +69,5 @@ def check_size(size, environment):
     variable = next((v for v in SIZE_VARIABLES if environment.get(v, '').isdigit()), None)
     if variable and int(environment[variable]) != size:
         raise AgreedBadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does '
-                             'not fit the MPI library; try srun --mpi=pmi2 (MPICH, Intel) or --mpi=pmix (Open MPI), or mpirun')
+                             'not fit the MPI library; try srun --mpi=pmi2 (MPICH, Intel), srun --mpi=pmix (Open MPI), '
+                             'or mpirun')

@@ -13,6 +13,7 @@ from hpcasr.comm.mpi import MPIComm
 from hpcasr.data.loader import Loader
 from hpcasr.data.sampler import Chunks
 from hpcasr.data.work import StaticWork
+from hpcasr.evaluate import evaluate
 from hpcasr.model.network import build
 from hpcasr.model.params import FRAMES, LOSS, SAMPLES
 from hpcasr.optim import get_optimizer
@@ -82,3 +83,17 @@ def test_it_learns():
     _, seen = trained(Comm(), 8, 'float64', steps=200)
     frames, loss = seen[:, 0], seen[:, 1]
     assert loss[-5:].sum()/frames[-5:].sum() < 0.9*loss[:5].sum()/frames[:5].sum()
+
+
+@pytest.mark.mpi
+def test_ranks_score_like_one():
+    comm, data = MPIComm(), corpus(40)
+    c = config.Config().with_values({'model.preset': 'tiny', 'model.cells': 6, 'train.dtype': 'float64'}, 'test')
+    network = build(c.model, data.dim, data.num_targets, 'float64', get_backend('reference'))
+    network.init(0)
+    chunks = Chunks(data, 7)
+    loaders = [Loader(data, chunks, StaticWork(len(chunks), 3, g.rank, g.size), dtype='float64') for g in (comm, Comm())]
+    here = evaluate(network, network.params.data, loaders[0], comm)
+    alone = evaluate(network, network.params.data, loaders[1], Comm())
+    assert here.frames == alone.frames == data.num_frames
+    assert here.fer == alone.fer and abs(here.ce - alone.ce) < 1e-12*alone.ce

@@ -4,6 +4,7 @@ The rank RANK meets MISHAP when it begins step STEP (from 1) of this process.
 """
 
 import os
+import pathlib
 import resource
 import signal
 import sys
@@ -16,14 +17,28 @@ def exception():
 
 
 def full_disk():
-    """From now on no file of this process can grow beyond 8 KiB (write fails as on a full disk)."""
+    """From now on no file of this process can grow beyond 2 KiB (write fails as on a full disk)."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+
+
+def parent_of(pid, name):
+    """The outermost ancestor of process `pid` whose command starts with `name`: mpirun, whatever stands between."""
+    found = None
+    while pid > 1:
+        command, rest = pathlib.Path(f'/proc/{pid}/stat').read_text().split('(', 1)[1].rsplit(')', 1)
+        found = pid if command.startswith((name, 'prte')) else found
+        pid = int(rest.split()[1])
+    return found
 
 
 MISHAPS = {
     'exception': exception,
     'exit': lambda: os._exit(0),
+    'exit-75': lambda: os._exit(75),
+    'sys-exit': lambda: sys.exit(0),
+    'interrupt': lambda: os.kill(os.getpid(), signal.SIGINT),
+    'usr1-to-mpirun': lambda: os.kill(parent_of(os.getppid(), 'mpi'), signal.SIGUSR1),
     'kill': lambda: os.kill(os.getpid(), signal.SIGKILL),
     'kill-supervisor': lambda: os.kill(os.getppid(), signal.SIGKILL),
     'usr1': lambda: os.kill(os.getpid(), signal.SIGUSR1),

@@ -1,5 +1,6 @@
 """What a user gets wrong: one line that says what to do, exit status 2, nothing overwritten."""
 
+import fcntl
 import subprocess
 
 import h5py
@@ -75,10 +76,51 @@ def test_a_store_of_another_dimension_than_the_checkpoint(train, hpcasr, tmp_pat
 
 @pytest.mark.parametrize('change, words', [
     (['--set', 'data.seed=7'], ['data.seed = 0, not 7']), (['--chunk', '9'], ['data.chunk = 21, not 9']),
-    (['--set', 'model.layers=2'], ['of another model'])])
+    (['--set', 'model.layers=2'], ['of another model']), (['--optimizer', 'adam'], ['optim.optimizer = sgd, not adam']),
+    (['--schedule', 'newbob'], ['optim.schedule']), (['--dev', 'small.h5'], ['without --dev'])])
 def test_a_checkpoint_is_not_continued_with_another_order_or_model(train, change, words):
     train(0, '--out', 'exp/x', '--epochs', '1')
     refused(train(2, '--out', 'exp/x', '--resume', 'auto', *change, status=2), *words)
+
+
+def test_what_others_made_is_not_touched(train, tmp_path):
+    (tmp_path/'u').mkdir()
+    (tmp_path/'u'/'config.toml').write_text('mine = 1')
+    for option in ['--force'], ['--resume', 'auto'], []:
+        refused(train(0, '--out', 'u', *option, status=2), 'u holds config.toml, which no experiment of ours made')
+    assert (tmp_path/'u'/'config.toml').read_text() == 'mine = 1'
+
+
+def test_force_does_not_delete_the_checkpoint_it_starts_from(train, tmp_path):
+    train(0, '--out', 'exp/x', '--epochs', '1')
+    before = contents(tmp_path/'exp/x')
+    newest = max((tmp_path/'exp/x/checkpoints').iterdir())
+    refused(train(0, '--out', 'exp/x', '--resume', newest, '--force', status=2), '--resume auto')
+    assert contents(tmp_path/'exp/x') == before
+
+
+def test_two_jobs_do_not_share_a_directory(train, tmp_path):
+    (tmp_path/'exp'/'x').mkdir(parents=True)
+    with open(tmp_path/'exp'/'x'/'.lock', 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        refused(train(2, '--out', 'exp/x', status=2), 'exp/x: another job is training there')
+    train(2, '--out', 'exp/x', '--epochs', '1')
+
+
+def test_nothing_to_score(hpcasr, tmp_path):
+    store(tmp_path/'one.h5', utterances=1)
+    refused(hpcasr('train', 'one.h5', ranks=2, status=2), 'one.h5', 'give held-out data with --dev')
+
+
+def test_damaged_targets_of_held_out_speakers(train, small):
+    with h5py.File(small, 'r+') as f:
+        f['targets'][:] = -1
+    refused(train(2, '--out', 'exp/x', status=2), 'small.h5', 'checksum')
+
+
+def test_serial_commands_speak_on_every_rank(hpcasr):
+    done = hpcasr('data', 'info', 'none.h5', status=2, env={'SLURM_PROCID': '3'})
+    refused(done, 'none.h5')
 
 
 def test_other_data_than_those_of_the_checkpoint(train, hpcasr, tmp_path):

@@ -49,6 +49,20 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(train, tmp_path, mishap
     assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
 
 
+def test_a_signal_to_mpirun_reaches_the_ranks(train, tmp_path):
+    train(2, '--out', 'exp/whole', *PLAN)
+    train(2, '--out', 'exp/cut', *PLAN, mishap=('usr1-to-mpirun', 0, 2), status=None)
+    last = train(2, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    assert 'resume    exp/cut' in last.stderr
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+def test_a_full_disk_under_tensorboard_does_not_hang(train, tmp_path):
+    events = '--set', 'report.tensorboard=true', '--set', 'report.every=1'
+    done = train(2, '--out', 'exp/cut', '--batch', '1', '--epochs', '2', *events, mishap=('full-disk', 0, 4), status=2)
+    assert 'metrics are lost' in done.stderr and done.stderr.count('hpcasr: error:') == 1
+
+
 def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
     train(2, '--out', 'exp/whole', *PLAN)
     train(2, '--out', 'exp/cut', *PLAN, mishap=('kill', 0, 8), status=None)
