@@ -32,7 +32,7 @@ class Data:
     chunk: int = key(21, 'frames of a sample (T; 21 in arXiv 2002.10502)', least=1)
     batch: int = key(32, 'samples per rank and step (m); the global batch M is ranks x m', least=1)
     holdout: float = key(0.05, 'fraction of the frames, by whole speakers (one at least), held out where no --dev is '
-                         'given', least=0)
+                         'given', least=0, below=1)
     ahead: int = key(8, 'batches read ahead by the reading thread of each rank', least=1)
     seed: int = key(0, 'of the order of the samples, the initial parameters and dropout', least=0)
 

@@ -61,6 +61,11 @@ def flush():
             stream.flush()
 
 
+def nobody_reads():
+    """What is left for stdout goes nowhere: its reader has gone (`hpcasr ... | head`)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def finished(status):
     """Say that this rank ends on purpose, with `status`."""
     if SAY_HOW_IT_ENDED is not None:

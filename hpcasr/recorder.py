@@ -7,9 +7,9 @@ import json
 import os
 import pathlib
 import sys
-from contextlib import suppress
 from time import monotonic
 
+from hpcasr import faults
 from hpcasr.checkpoint import writing
 
 SECONDS_BETWEEN_LINES = 60  # in a log that is no terminal
@@ -103,8 +103,10 @@ class Recorder:
 
     def result(self, text):
         """One line of the command's result; nobody has to read it."""
-        with suppress(BrokenPipeError):
+        try:
             print(text, flush=True)
+        except BrokenPipeError:
+            faults.nobody_reads()
 
     def write(self, kind, numbers):
         self.attempt(self.metrics.write, (json.dumps({'kind': kind, **numbers}) + '\n').encode())

@@ -86,3 +86,11 @@ def test_the_readme_names_every_algorithm():
     if not readme.exists():
         pytest.skip('installed without the README')
     assert all(f'| `{name}` |' in readme.read_text() for name in ALGORITHMS)
+
+
+@pytest.mark.parametrize('redirect, status', [('| true', None), ('> /dev/full', 2), ('>&-', None)])
+def test_output_that_nobody_takes_is_no_traceback(redirect, status):
+    line = f'set -o pipefail; {sys.executable} -m hpcasr train --show-config {redirect}'
+    done = subprocess.run(['bash', '-c', line], capture_output=True, text=True)
+    assert 'Traceback' not in done.stderr and 'Exception' not in done.stderr
+    assert status in (done.returncode, None)

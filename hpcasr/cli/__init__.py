@@ -1,7 +1,6 @@
 """The command line.  Each command imports its work inside its function, so `--help` never starts MPI."""
 
 import os
-import sys
 
 import click
 
@@ -52,8 +51,12 @@ def run(argv):
     except CheckFailed as e:
         return say(str(e), 1, hasattr(e, 'said_by'))
     except BrokenPipeError:  # `hpcasr ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        faults.nobody_reads()
         return 0
+    except OSError as e:
+        if e.filename is not None:
+            raise
+        return say(f'the output cannot be written: {e.strerror}', 2)
 
 
 def usage(e):

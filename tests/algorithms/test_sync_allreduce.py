@@ -92,8 +92,10 @@ def test_ranks_score_like_one():
     network = build(c.model, data.dim, data.num_targets, 'float64', get_backend('reference'))
     network.init(0)
     chunks = Chunks(data, 7)
-    loaders = [Loader(data, chunks, StaticWork(len(chunks), 3, g.rank, g.size), dtype='float64') for g in (comm, Comm())]
-    here = evaluate(network, network.params.data, loaders[0], comm)
-    alone = evaluate(network, network.params.data, loaders[1], Comm())
+
+    def scores(group):
+        work = StaticWork(len(chunks), 3, group.rank, group.size)
+        return evaluate(network, network.params.data, Loader(data, chunks, work, dtype='float64'), group)
+    here, alone = scores(comm), scores(Comm())
     assert here.frames == alone.frames == data.num_frames
     assert here.fer == alone.fer and abs(here.ce - alone.ce) < 1e-12*alone.ce
