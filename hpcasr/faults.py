@@ -5,6 +5,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from hpcasr import launcher
+
 STOP_SIGNALS = signal.SIGTERM, signal.SIGUSR1
 SAY_HOW_IT_ENDED = None  # file descriptor, in a supervised rank
 
@@ -90,9 +92,7 @@ def watch(child, reader):
 
 
 def blame(child, how, status):
-    from hpcasr.cli import rank_by_environment
-    rank = rank_by_environment()
-    sys.stderr.write(f'hpcasr: rank {0 if rank is None else rank} on {os.uname().nodename} (process {child}) {how}\n')
+    sys.stderr.write(f'hpcasr: rank {launcher.rank() or 0} on {os.uname().nodename} (process {child}) {how}\n')
     return status
 
 

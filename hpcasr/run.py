@@ -13,7 +13,7 @@ from hpcasr.clock import Clock
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
 from hpcasr.data.work import StaticWork
-from hpcasr.errors import BadInput, CheckFailed
+from hpcasr.errors import BadInput, Diverged
 from hpcasr.evaluate import Scores, evaluate
 from hpcasr.faults import StopRequest
 from hpcasr.model.network import build
@@ -137,12 +137,12 @@ class Run:
         return self.work.samples/self.work.total
 
     def record(self, claim, batch):
-        """Note one step.  Raises, on all learners, BadInput if one could not read, CheckFailed if the loss is NaN."""
+        """Note one step.  Raises, on all learners, BadInput if one could not read, Diverged if the loss is NaN."""
         slots = self.network.params.slots
         if slots[FAULT]:
             self.comm.together(batch.check)
         if slots[NONFINITE]:
-            raise CheckFailed(self.diverged('the loss is'))
+            raise Diverged(self.diverged('the loss is'))
         self.recorder.step(samples=self.work.samples, epoch=self.epoch,
                            lr=self.schedule.rate(self.work.samples - claim.samples), frames=float(slots[FRAMES]),
                            loss=float(slots[LOSS]), errors=float(slots[ERRORS]), **self.clock.split())
@@ -160,12 +160,12 @@ class Run:
     def save(self, ce=None):
         """Checkpoint, with the held-out cross-entropy of just these parameters if it is known.
 
-        Raises CheckFailed, on all learners, rather than save parameters that are not finite.
+        Raises Diverged, on all learners, rather than save parameters that are not finite.
         """
         self.recorder.flush()
         x = self.algorithm.consensus(self.network.params.data)
         if not np.isfinite(x).all():
-            raise CheckFailed(self.diverged('the parameters are'))
+            raise Diverged(self.diverged('the parameters are'))
         shared = prefixed(params={'params': x}, work=self.work.state(), schedule=self.schedule.state(),
                           scores=asdict(self.scores))
         exchange = prefixed(algorithm=self.algorithm.state())

@@ -1,19 +1,16 @@
 """The command line.  Each command imports its work inside its function, so `--help` never starts MPI."""
 
-import os
-
 import click
 
-from hpcasr import __version__, faults
+from hpcasr import __version__, faults, launcher
 from hpcasr.cli.align import align
 from hpcasr.cli.bench import bench
 from hpcasr.cli.data import data
 from hpcasr.cli.report import report
 from hpcasr.cli.train import train
-from hpcasr.errors import BadInput, CheckFailed
+from hpcasr.errors import Agreed, BadInput, CheckFailed
 
 PARALLEL = 'train', 'bench data'  # commands that all ranks of a job run with the same arguments
-RANK_VARIABLES = 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK', 'SLURM_PROCID'
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
@@ -47,9 +44,9 @@ def run(argv):
     except click.Abort:
         return say('interrupted', 130)
     except BadInput as e:
-        return say(str(e), 2, hasattr(e, 'said_by'))
+        return say(str(e), 2, isinstance(e, Agreed))
     except CheckFailed as e:
-        return say(str(e), 1, hasattr(e, 'said_by'))
+        return say(str(e), 1, isinstance(e, Agreed))
     except BrokenPipeError:  # `hpcasr ... | head`
         faults.nobody_reads()
         return 0
@@ -66,10 +63,6 @@ def usage(e):
 
 def say(line, status, by_one=False):
     """Print `line`; only in the first process of the job if all ranks meet it (`by_one`)."""
-    if not by_one or rank_by_environment() in (None, 0):
+    if not by_one or launcher.rank() in (None, 0):
         click.echo('hpcasr: error: ' + ' '.join(line.split()), err=True)
     return status
-
-
-def rank_by_environment():
-    return next((int(os.environ[v]) for v in RANK_VARIABLES if os.environ.get(v, '').isdigit()), None)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcasr.errors import BadInput
+from hpcasr.errors import AgreedBadInput, BadInput
 
 
 class Comm:
@@ -79,10 +79,6 @@ class Comm:
 
 def nothing(*_):
     """What the other learners do."""
-
-
-class AgreedBadInput(BadInput):
-    """Bad input that every learner knows of: all leave in order, none needs to be aborted."""
 
 
 def told(errors):

@@ -5,11 +5,8 @@ import socket
 import sys
 import traceback
 
-from hpcasr import faults
-from hpcasr.comm.base import AgreedBadInput
-from hpcasr.errors import BadInput, CheckFailed
-
-SIZE_VARIABLES = 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'SLURM_STEP_NUM_TASKS'
+from hpcasr import faults, launcher
+from hpcasr.errors import Agreed, AgreedBadInput, BadInput, CheckFailed
 
 
 def run(work):
@@ -18,15 +15,10 @@ def run(work):
     A rank that fails ends the job: bad input that only it has met is one line and status 2, any other exception is its
     traceback and status 1.  Raises BadInput where MPI cannot be loaded or the world has not the size it should have.
     """
-    try:
-        comm = start()
-    except AgreedBadInput as e:
-        e.said_by = 0
-        raise
+    comm = start()
     try:
         return work(comm)
-    except (AgreedBadInput, CheckFailed) as e:  # all ranks are here
-        e.said_by = 0
+    except (Agreed, CheckFailed):
         raise
     except BadInput as e:
         if comm.size == 1:
@@ -40,9 +32,8 @@ def run(work):
 
 
 def fail(comm, text, status):
-    sys.stdout.flush()
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    print(text, end='', file=sys.stderr)
+    faults.flush()
     if comm.size > 1:
         faults.finished(status)
         comm.abort(status)
@@ -57,6 +48,7 @@ def start():
         raise AgreedBadInput(f'no MPI library can be loaded ({str(e).splitlines()[0]}); load the site\'s MPI module, '
                        'or: pip install "hpcasr[mpich]"') from None
     comm = MPIComm()
+    sys.excepthook = lambda *exception: fail(comm, ''.join(traceback.format_exception(*exception)), 1)
     check_size(comm.size, os.environ)
     return comm
 
@@ -66,8 +58,7 @@ def check_size(size, environment):
 
     With the wrong `--mpi=` srun starts N worlds of one rank, and each of them would train on its own.
     """
-    variable = next((v for v in SIZE_VARIABLES if environment.get(v, '').isdigit()), None)
-    if variable and int(environment[variable]) != size:
-        raise AgreedBadInput(f'{variable}={environment[variable]}, but MPI sees a world of {size}: the launcher does '
-                             'not fit the MPI library; try srun --mpi=pmi2 (MPICH, Intel), srun --mpi=pmix (Open MPI), '
-                             'or mpirun')
+    started, variable = launcher.size(environment)
+    if started not in (None, size):
+        raise AgreedBadInput(f'{variable}={started}, but MPI sees a world of {size}: the launcher does not fit the MPI '
+                             'library; try srun --mpi=pmi2 (MPICH, Intel), srun --mpi=pmix (Open MPI), or mpirun')

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hpcasr.comm.base import AgreedBadInput, Comm, differing, told
+from hpcasr.comm.base import Comm, differing, told
 from hpcasr.comm.mpi import MPIComm
 from hpcasr.comm.world import check_size
-from hpcasr.errors import BadInput
+from hpcasr.errors import AgreedBadInput, BadInput
 
 
 @pytest.mark.mpi

@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 
-from hpcasr import cli
+from hpcasr import cli, launcher
 
 
 def exception():
@@ -55,7 +55,7 @@ def meet(mishap, rank, step):
     def loss_and_grad(self, *args, **options):
         nonlocal steps
         steps += 1
-        if steps == step and cli.rank_by_environment() in (rank, None):
+        if steps == step and launcher.rank() in (rank, None):
             MISHAPS[mishap]()
         return original(self, *args, **options)
     Network.loss_and_grad = loss_and_grad
