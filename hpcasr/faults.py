@@ -64,7 +64,7 @@ def flush():
 
 
 def nobody_reads():
-    """What is left for stdout goes nowhere: its reader has gone (`hpcasr ... | head`)."""
+    """What is left for stdout goes nowhere: its reader has gone (`hpcasr ... | head`), or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -53,6 +53,7 @@ def run(argv):
     except OSError as e:
         if e.filename is not None:
             raise
+        faults.nobody_reads()
         return say(f'the output cannot be written: {e.strerror}', 2)
 
 
