@@ -12,7 +12,7 @@ import hpcasr
 ROOT = pathlib.Path(hpcasr.__file__).parent
 DOORS = {'mpi4py': ('comm/', 'bench/', 'doctor.py'),
          'cupy': ('backend/cuda.py', 'kernels/cuda/', 'bench/', 'doctor.py'),
-         'numba': ('kernels/', 'align/'), 'h5py': ('data/store.py', 'checkpoint.py'), 'click': ('cli/',),
+         'numba': ('kernels/', 'align/'), 'h5py': ('data/store', 'checkpoint.py'), 'click': ('cli/',),
          'torch': (), 'pickle': ()}
 
 

@@ -10,14 +10,14 @@ DROP_CLEAN_PAGES = '1'  # of vm.drop_caches
 
 
 def resident(path):
-    """Share of the file's pages that are in the page cache, by mincore(2); nan where the kernel will not tell."""
+    """Share of the file's pages that are in the page cache, by mincore(2); None where the kernel will not tell."""
     with open(path, 'rb') as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:
         pages = np.zeros(-(-len(m)//mmap.PAGESIZE), np.uint8)
         here = np.frombuffer(m, np.uint8)
         failed = ctypes.CDLL(None).mincore(ctypes.c_void_p(here.ctypes.data), ctypes.c_size_t(len(m)),
                                            ctypes.c_void_p(pages.ctypes.data))
         del here  # a mapping that is looked at cannot be closed
-    return float('nan') if failed else float((pages & 1).mean())
+    return None if failed else float((pages & 1).mean())
 
 
 def drop(path):
@@ -25,7 +25,7 @@ def drop(path):
     with open(path, 'rb') as f:
         os.fsync(f.fileno())  # only clean pages can go
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if resident(path) > 0.01:
+    if (resident(path) or 0) > 0.01:
         drop_all()
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from hpcasr.algorithms import get_algorithm
 from hpcasr.backend import get_backend
 from hpcasr.bench import cache
+from hpcasr.bench.step import Shape, refuse_too_large
+from hpcasr.bench.synthetic import LONGEST
 from hpcasr.data.loader import Loader
 from hpcasr.data.sampler import Chunks
 from hpcasr.data.store import Store
@@ -47,27 +49,26 @@ def bench(comm, config, trial, note):
     """The figures, a dict, the same on every rank.  `note` takes lines for whoever watches.  Raises BadInput."""
     comm.together(choose, config)
     with folder(comm, trial) as path:
-        store = comm.together(make, comm, path/'store.h5', trial, note)
+        store = comm.first(make, path/'store.h5', trial, note)
         run = comm.together(ShortRun, path/'store.h5', config, comm, trial.steps)
         facts = run.facts()
         before = cache.anonymous_memory(), cache.bytes_read()
         train(run)
         after = cache.anonymous_memory(), cache.bytes_read()
         mine = Figures(np.diff(run.marks, axis=0), before, after, without_reading(run))
-        return comm.allgather(store)[0] | facts | summary(comm.allgather(mine))
+        return store | facts | summary(comm.allgather(mine))
 
 
 def choose(config):
-    """Look up what the configuration names, before a large store is made for it."""
-    resolve(config.model)
+    """Look up what the configuration names and needs, before a large store is made for it."""
+    refuse_too_large(resolve(config.model), Shape(config.data.batch, min(config.data.chunk, LONGEST), DIM, TARGETS))
     get_algorithm(config.train.algo)
 
 
 @contextmanager
 def folder(comm, trial):
     """A folder that all ranks know, and that is gone afterwards unless it is to be kept."""
-    mine = comm.together(open_folder, trial) if comm.rank == 0 else comm.together(str)
-    path = pathlib.Path(comm.allgather(mine)[0])
+    path = pathlib.Path(comm.first(open_folder, trial))
     try:
         yield path
         comm.barrier()
@@ -89,10 +90,8 @@ def open_folder(trial):
         raise BadInput(f'{inside}: {e.strerror}; give a folder as --dir') from None
 
 
-def make(comm, path, trial, note):
-    """Rank 0: the store, on the disk and nowhere else, and what was seen on the way; the others: nothing."""
-    if comm.rank:
-        return {}
+def make(path, trial, note):
+    """The store, on the disk and nowhere else; returns what was seen on the way."""
     note(f'store     making {trial.size/1e9:.2f} GB in {path.parent}')
     tic = perf_counter()
     in_another_process(path, trial.size)
@@ -230,8 +229,8 @@ def mean_share(steps):
 def lines(r):
     """The figures as text."""
     yield (f'store     {r["bytes"]/1e9:.2f} GB, {r["utterances"]:,} utterances, {r["frames"]:,} frames; made in '
-           f'{r["make_seconds"]:.0f} s; in memory {100*r["resident_made"]:.1f} %, after dropping it '
-           f'{100*r["resident_dropped"]:.1f} %')
+           f'{r["make_seconds"]:.0f} s; in memory {percent(r["resident_made"])}, after dropping it '
+           f'{percent(r["resident_dropped"])}')
     yield (f'model     {r["model"]}; {r["algo"]}, {r["ranks"]} rank{"s"[:r["ranks"] > 1]} x {r["batch"]} samples of '
            f'{r["chunk"]} frames, {r["ahead"]} batches ahead')
     yield (f'first     {r["first_steps"]} steps waited {r["first_wait_ms"]:.1f} ms for data, '
@@ -245,3 +244,7 @@ def lines(r):
            '(largest rank)')
     if r['path']:
         yield f'kept      {r["path"]}'
+
+
+def percent(share):
+    return 'unknown' if share is None else f'{100*share:.1f} %'

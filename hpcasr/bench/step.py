@@ -1,6 +1,8 @@
 """The time of one training step without data and without peers: loss, gradient and update."""
 
+import os
 from dataclasses import dataclass, replace
+from math import prod
 from statistics import median
 from time import perf_counter
 
@@ -11,8 +13,8 @@ from hpcasr.backend import get_backend
 from hpcasr.comm.base import Comm
 from hpcasr.config import Config
 from hpcasr.data.batch import Batch
-from hpcasr.errors import CheckFailed
-from hpcasr.model.network import build
+from hpcasr.errors import BadInput, CheckFailed
+from hpcasr.model.network import build, parameters
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 
@@ -46,11 +48,23 @@ class Shape:
 def bench(presets, shape, repeats, backend='reference', progress=list):
     """Rows, one dict per preset, after its gradient was checked.  Raises CheckFailed, BadInput."""
     models = [resolve(replace(Config().model, preset=preset)) for preset in presets]
+    for model in models:
+        refuse_too_large(model, shape)
     ops = get_backend(backend)
     for model in models:
         check(model, ops)
     ceiling = product_speed(shape.dtype, repeats)
     return [row(model, shape, ops, repeats, ceiling) for model in progress(models)]
+
+
+def refuse_too_large(model, shape):
+    """BadInput where parameters, gradient, momentum, input and softmax alone are more than this machine's memory."""
+    weights = sum(prod(s) for s in parameters(model, shape.dim, shape.targets).values())
+    needed = np.dtype(shape.dtype).itemsize*(3*weights + shape.frames*(shape.dim + 2*shape.targets))
+    there = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    if needed > there:
+        raise BadInput(f'{model.preset}: needs more than {needed/1e9:.0f} GB, this machine has {there/1e9:.0f} GB; '
+                       'give a smaller model, --batch or --chunk, or fewer features or targets')
 
 
 def check(model, ops, step=1e-5):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from hpcasr.data.progress import silent
-from hpcasr.data.store import StoreWriter, Utterances
+from hpcasr.data.store_writer import StoreWriter, Utterances
 from hpcasr.errors import BadInput
 
 SHORTEST, LONGEST = 200, 1500  # frames: 2 to 15 s

@@ -8,6 +8,7 @@ import click
 from hpcasr.cli.progress import progress
 
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
+MOST = 1 << 20  # features, targets, frames, samples; whether there is memory for all is asked later
 STEP_COLUMNS = {'model': ('model', ''), 'parameters': ('parameters', ','),
                 'ms': ('ms', '.2f'), 'min_ms': ('min', '.2f'), 'frames_per_second': ('frames/s', ',.0f'),
                 'gflop': ('GFLOP', '.2f'), 'gflops': ('GFLOP/s', '.1f'), 'gemm_gflops': ('of gemm', '.1f'),
@@ -33,9 +34,9 @@ def size(context, parameter, text):
 
 def batches(command):
     """The options that say what a step consumes."""
-    for option in (click.option('--chunk', type=click.IntRange(1), default=21, show_default=True, metavar='FRAMES',
-                                help='Frames of a sample.'),
-                   click.option('--batch', type=click.IntRange(1), default=32, show_default=True, metavar='N',
+    for option in (click.option('--chunk', type=click.IntRange(1, MOST), default=21, show_default=True,
+                                metavar='FRAMES', help='Frames of a sample.'),
+                   click.option('--batch', type=click.IntRange(1, MOST), default=32, show_default=True, metavar='N',
                                 help='Samples (chunks of frames) per rank and step.')):
         command = option(command)
     return command
@@ -44,8 +45,8 @@ def batches(command):
 @bench.command()
 @click.option('--model', default='tiny,small,mid', show_default=True, metavar='PRESET,...', help='Presets to time.')
 @batches
-@click.option('--dim', type=click.IntRange(1), default=40, show_default=True, help='Features of a frame.')
-@click.option('--targets', type=click.IntRange(2), default=72, show_default=True, help='Classes of the softmax.')
+@click.option('--dim', type=click.IntRange(1, MOST), default=40, show_default=True, help='Features of a frame.')
+@click.option('--targets', type=click.IntRange(2, MOST), default=72, show_default=True, help='Classes of the softmax.')
 @click.option('--dtype', type=click.Choice(['float32', 'float64']), default='float32', show_default=True)
 @click.option('--repeats', type=click.IntRange(1), default=15, show_default=True, help='Steps timed, after warm-up.')
 @JSON
@@ -115,5 +116,4 @@ def end(number, _frame):
 def on_all_ranks(comm, config, trial, as_json):
     from hpcasr.bench.data import bench, lines
     found = bench(comm, config, trial, lambda line: click.echo(line, err=True))
-    if comm.rank == 0:
-        click.echo(json.dumps(found) if as_json else '\n'.join(lines(found)))
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))

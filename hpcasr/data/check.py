@@ -9,7 +9,11 @@ from hpcasr.data.audio import recordings, segments
 from hpcasr.data.features import inverse
 from hpcasr.data.kaldi import Scp, table
 from hpcasr.data.progress import silent
-from hpcasr.data.store import Store, digest, not_finite, reading
+from hpcasr.data.store import Store
+from hpcasr.data.store_file import reading
+from hpcasr.data.store_layout import layout_problems
+from hpcasr.data.store_summary import digest_problem
+from hpcasr.data.store_writer import not_finite
 from hpcasr.errors import BadInput
 
 BY_UTTERANCE = 'feats.scp', 'utt2spk', 'text', 'segments', 'utt2num_frames', 'utt2dur'
@@ -18,45 +22,44 @@ TABLES = *BY_UTTERANCE, 'wav.scp', 'spk2utt', 'spk2gender'
 
 def problems(path, allow_pipes=False, progress=silent):
     """Lines, none if all is well.  Raises BadInput for what is neither a store nor a directory."""
-    return check_directory(Path(path), allow_pipes, progress) if Path(path).is_dir() else check_store(path, progress)
+    if str(path) and Path(path).is_dir():
+        return check_directory(Path(path), allow_pipes, progress)
+    return check_store(path, progress)
 
 
 def check_store(path, progress=silent):
     """Every checksum, finite frames, offsets, speakers, targets, their counts, and the digest."""
     store = Store(path, verify=False)
-    if layout := list(check_layout(store)):
-        return layout
-    return [line for u in progress(range(store.num_utterances)) for line in check_utterance(store, u)] \
-        + list(check_totals(store))
+    if layout := list(layout_problems(store)):
+        return [f'{path}: {problem}' for problem in layout]
+    counts = np.zeros(store.num_targets, np.int64)
+    lines = [line for u in progress(range(store.num_utterances)) for line in check_utterance(store, u, counts)]
+    return lines + list(check_totals(store, counts))
 
 
-def check_layout(store):
-    if store.offsets[0] != 0 or store.offsets[-1] != store.num_frames or (np.diff(store.offsets) <= 0).any():
-        yield f'{store.path}: offsets do not grow from 0 to {store.num_frames}'
-    if len(store.speakers) != store.num_utterances or len(store.names) != store.num_utterances:
-        yield f'{store.path}: {store.num_utterances} utterances, but {len(store.names)} names'
-    elif not 0 <= store.speakers.min() <= store.speakers.max() < len(store.speaker_names):
-        yield f'{store.path}: a speaker is not in 0..{len(store.speaker_names) - 1}'
-
-
-def check_utterance(store, u):
+def check_utterance(store, u, counts):
+    """Problems of one utterance; `counts` [K] is added to where all its targets are in range."""
     where = f'{store.path}: utterance {store.name(u)}'
     if damage := store.damage(u):
         yield f'{store.path}: {damage}'
     frames, targets = store.utterance(u)
     if not np.isfinite(frames).all():
         yield f'{where}: {not_finite(frames)}'
-    if targets is not None and not 0 <= targets.min() <= targets.max() < store.num_targets:
-        yield f'{where}: targets {targets.min()} .. {targets.max()} are not in 0..{store.num_targets - 1}'
+    if targets is None:
+        return
+    if 0 <= targets.min() <= targets.max() < len(counts):
+        counts += np.bincount(targets, minlength=len(counts))
+    else:
+        yield f'{where}: targets {targets.min()} .. {targets.max()} are not in 0..{len(counts) - 1}'
 
 
-def check_totals(store):
-    if store.targets is not None and (store.targets >= 0).all() and \
-            not np.array_equal(np.bincount(store.targets, minlength=store.num_targets), store.counts()):
+def check_totals(store, counts):
+    whole = store.targets is not None and counts.sum() == store.num_frames  # of a store without targets out of range
+    if whole and not np.array_equal(counts, store.counts()):
         yield f'{store.path}: counts of the targets differ from the targets'
     with reading(store.path) as f:
-        if digest(f) != store.digest:
-            yield f'{store.path}: digest differs: names, texts, offsets, checksums or front end were changed'
+        if problem := digest_problem(f):
+            yield f'{store.path}: {problem}'
 
 
 def check_directory(path, allow_pipes=False, progress=silent):
@@ -95,8 +98,8 @@ def check_order(path, rows):
 
 def check_utterances(path, tables):
     """Tables by utterance agree about the utterances with utt2spk."""
-    spoken = tables.get('utt2spk', {})
-    for name in [n for n in BY_UTTERANCE if n in tables]:
+    spoken, segmented = tables.get('utt2spk', {}), (path/'segments').exists()
+    for name in [n for n in (*BY_UTTERANCE, *['wav.scp']*(not segmented)) if n in tables]:
         lost = spoken.keys() ^ tables[name].keys()
         if lost:
             first = min(lost)
@@ -106,6 +109,9 @@ def check_utterances(path, tables):
 
 def check_speakers(path, tables):
     spoken = tables.get('utt2spk', {})
+    for utterance, speaker in spoken.items():
+        if len(speaker.split()) != 1:
+            yield f'{path}: utt2spk: utterance {utterance}: expected one speaker, got {speaker!r}'
     if 'spk2utt' in tables and {k: v.split() for k, v in tables['spk2utt'].items()} != inverse(spoken):
         yield f'{path}: spk2utt is not the inverse of utt2spk; utils/utt2spk_to_spk2utt.pl makes it'
     order = [speaker.encode() for speaker in spoken.values()]
@@ -143,6 +149,8 @@ def check_matrix(feats, key, length, columns):
     except BadInput as e:
         yield str(e)
         return
+    if not len(x):
+        yield f'{feats.where(key)}: has no frames'
     if not np.isfinite(x).all():
         yield f'{feats.where(key)}: {not_finite(x)}'
     if length is not None and length != str(len(x)):

@@ -9,10 +9,13 @@ from hpcasr.errors import BadInput
 
 
 class Disk:
-    """An open file; these are the methods that HDF5 calls.  Raises OSError if it cannot be opened."""
+    """An open file; these are the methods that HDF5 calls.  Raises OSError if it cannot be opened.
 
-    def __init__(self, path, mode):
-        self.path, self.f, self.error = path, open(path, mode, buffering=0), None
+    name   what messages call it, where that is not `path`
+    """
+
+    def __init__(self, path, mode, name=None):
+        self.name, self.f, self.error = name or path, open(path, mode, buffering=0), None
 
     def attempt(self, verb, *args):
         try:
@@ -54,7 +57,7 @@ class Disk:
     def check(self):
         """Raise BadInput for the first error so far."""
         if self.error:
-            raise BadInput(f'{self.path}: {self.error.strerror}; make room and run the command again')
+            raise BadInput(f'{self.name}: {self.error.strerror}; make room and run the command again')
 
     def finish(self):
         """Everything on the disk, or BadInput."""

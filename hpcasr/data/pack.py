@@ -2,7 +2,10 @@
 
 from hpcasr.data.kaldi import lines
 from hpcasr.data.progress import silent
-from hpcasr.data.store import Store, StoreWriter, Utterances, refuse_existing
+from hpcasr.data.store import Store
+from hpcasr.data.store_file import reading, refuse_damage
+from hpcasr.data.store_summary import digest_problem
+from hpcasr.data.store_writer import StoreWriter, Utterances, refuse_existing
 from hpcasr.errors import BadInput
 
 
@@ -14,7 +17,7 @@ def pack(paths, out, utterances=None, speakers=None, dtype=None, provenance=None
     Raises BadInput, naming what differs, unless all have the same columns, front end and targets.
     """
     refuse_existing(out, force)
-    stores = [Store(path) for path in paths]
+    stores = [sound(path) for path in paths]
     for other in stores[1:]:
         refuse_difference(stores[0], other)
     chosen = choose(stores, ids(utterances), ids(speakers))
@@ -24,6 +27,14 @@ def pack(paths, out, utterances=None, speakers=None, dtype=None, provenance=None
                      first.frontend, origin, first.target_names if labelled else None, force) as writer:
         for store, u in progress(chosen):
             writer.append(*store.utterance(u))
+
+
+def sound(path):
+    """The Store at `path`, names and texts verified: the new store would vouch for them."""
+    store = Store(path)
+    with reading(path) as f:
+        refuse_damage(path, digest_problem(f))
+    return store
 
 
 def properties(store):
@@ -37,11 +48,11 @@ def refuse_difference(a, b):
     mine, other = properties(a), properties(b)
     for key in {**mine, **other}:
         if mine.get(key) != other.get(key):
-            raise BadInput(f'{b.path}: cannot be packed with {a.path}: {key} {brief(other.get(key))}, there '
-                           f'{brief(mine.get(key))}')
+            raise BadInput(f'{b.path}: cannot be packed with {a.path}: {key} {told(other.get(key))}, there '
+                           f'{told(mine.get(key))}')
 
 
-def brief(value):
+def told(value):
     return 'differ' if isinstance(value, list) else str(value)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpcasr.bench import cache, synthetic
+from hpcasr.bench.data import percent
 from hpcasr.data.check import problems
 from hpcasr.data.progress import silent
 from hpcasr.data.store import Store
@@ -50,6 +51,7 @@ def test_lines_and_a_store_that_is_kept(bench_data):
     (['--size', '900000G'], 'GB free'),
     (['--size', 'big'], 'give bytes, such as'),
     (['--size', '10'], '1M or more'),
+    (['--size', '20M', '--batch', '1000000', '--chunk', '1000'], 'give a smaller model, --batch or --chunk'),
     (['--size', '20M', '--model', 'tinny'], 'did you mean tiny'),
 ])
 def test_bad_input_is_one_line(bench_data, tmp_path, args, message):
@@ -103,4 +105,31 @@ def test_memory_of_this_process():
     before = cache.anonymous_memory()
     block = np.ones(1 << 24)
     assert cache.anonymous_memory() - before > 0.9*block.nbytes
-    assert cache.bytes_read() >= 0
+
+
+def test_fields_of_proc(tmp_path):
+    (tmp_path/'io').write_text('rchar: 5\nread_bytes: 4096\ncancelled_write_bytes: 7\n')
+    assert cache.field(tmp_path/'io', 'read_bytes') == 4096
+
+
+@pytest.mark.usefixtures('on_a_disk')
+def test_bytes_read_from_the_disk(tmp_path):
+    path = tmp_path/'x'
+    path.write_bytes(bytes(1 << 22))
+    cache.drop(path)
+    before = cache.bytes_read()
+    path.read_bytes()
+    assert 1 << 22 <= cache.bytes_read() - before < 1 << 24
+
+
+def test_what_the_kernel_will_not_tell_is_null(tmp_path, monkeypatch):
+    (tmp_path/'x').write_bytes(bytes(100))
+
+    class Refusing:
+        def mincore(self, *_):
+            return -1
+    monkeypatch.setattr(cache.ctypes, 'CDLL', lambda _: Refusing())
+    monkeypatch.setattr(cache, 'drop_all', lambda: pytest.fail('everything was dropped'))
+    assert json.dumps(cache.resident(tmp_path/'x'), allow_nan=False) == 'null'
+    cache.drop(tmp_path/'x')
+    assert percent(None) == 'unknown' and percent(0.25) == '25.0 %'

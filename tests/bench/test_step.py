@@ -58,6 +58,18 @@ def test_an_unknown_preset():
         step.bench(['tinny'], step.Shape(), 1)
 
 
+@pytest.mark.parametrize('shape', [dict(dim=10**10), dict(targets=10**10), dict(batch=10**9), dict(chunk=10**9)])
+def test_what_no_memory_holds(shape):
+    with pytest.raises(BadInput, match=r'tiny: needs more than \d+ GB, this machine has .*; give a smaller model'):
+        step.bench(['tiny'], step.Shape(**shape), 1)
+
+
+@pytest.mark.parametrize('option', ['--dim', '--targets', '--batch', '--chunk'])
+def test_what_no_option_takes(option):
+    done = CliRunner().invoke(bench, ['step', option, '100000000'])
+    assert done.exit_code == 2 and 'is not in the range' in done.output
+
+
 def test_a_step_changes_the_parameters():
     net = network(preset='tiny')
     net.init(0)

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 
@@ -48,6 +49,12 @@ def refusal(paths, out, **options):
         pack(paths, out, **options)
     assert not out.exists()
     return str(e.value)
+
+
+def test_damaged_names_are_not_passed_on(halves, tmp_path):
+    with h5py.File(halves[1], 'r+') as f:
+        f['names'][1] = 'b-9'
+    assert 'b.h5: digest differs' in refusal(halves, tmp_path/'out.h5')
 
 
 def test_what_cannot_be_packed(halves, directory, features, tmp_path):

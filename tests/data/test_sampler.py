@@ -65,6 +65,10 @@ def test_held_out_speakers_are_not_trained_on(fraction):
     assert not set(c.speakers[train]) & set(c.speakers[held])
 
 
+def test_the_seed_chooses_who_is_held_out():
+    assert len({hold_out(corpus(60), 0.1, seed)[1].tobytes() for seed in range(10)}) == 3
+
+
 def test_one_speaker_is_split_by_utterances():
     c = corpus(60)
     c.speakers[:] = 0

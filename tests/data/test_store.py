@@ -1,3 +1,7 @@
+import errno
+import mmap
+import os
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -6,7 +10,7 @@ import pytest
 
 from hpcasr.data.check import problems
 from hpcasr.data.corpus import Corpus
-from hpcasr.data.store import Store, StoreWriter, Utterances, write_targets
+from hpcasr.data.store import Store, StoreWriter, Utterances, refuse_existing, write_targets
 from hpcasr.errors import BadInput
 
 NAMES = ['a-1', 'a-2', 'b-1']
@@ -27,8 +31,8 @@ def labels(rng):
 @pytest.fixture
 def write(tmp_path, parts, labels):
     """write(name, labelled, ...) -> path of a store of three utterances."""
-    def write(name='s.h5', labelled=True, **options):
-        utterances = Utterances(NAMES, LENGTHS, [0, 0, 1], ['a', 'b'], TEXTS)
+    def write(name='s.h5', labelled=True, speakers=('a', 'b'), **options):
+        utterances = Utterances(NAMES, LENGTHS, [0, 0, 1], speakers, TEXTS)
         names = ['p', 'q', 'r', 's', 't'] if labelled else None
         with StoreWriter(tmp_path/name, utterances, 6, target_names=names, **options) as w:
             for x, t in zip(parts, labels, strict=True):
@@ -86,8 +90,9 @@ def test_the_digest_is_of_the_content(write, parts):
     assert Store(write('2.h5', provenance={'date': 'tomorrow'})).digest == first
     assert Store(write('3.h5', splice=(1, 1))).digest != first
     assert Store(write('4.h5', frontend={'cmvn': 'none'})).digest != first
+    assert Store(write('5.h5', speakers=['a', 'c'])).digest != first
     parts[0][0, 0] += 1
-    assert Store(write('5.h5')).digest != first
+    assert Store(write('6.h5')).digest != first
 
 
 def test_targets_later_are_targets_at_once(write, labels):
@@ -101,6 +106,8 @@ def test_targets_later_are_targets_at_once(write, labels):
     assert store.provenance['targets'] == {'command': 'align'}
     with pytest.raises(BadInput, match='has targets already; use --force'):
         write_targets(path, iter(labels), 5, ['p', 'q', 'r', 's', 't'], {})
+    write_targets(path, iter(labels), 5, ['p', 'q', 'r', 's', 'u'], {}, force=True)
+    assert Store(path).digest != store.digest
     write_targets(path, ([0]*T for T in LENGTHS), 1, ['x'], {}, force=True)
     assert Store(path).counts().tolist() == [46] and Store(path).target_names == ['x']
 
@@ -133,6 +140,122 @@ def test_a_flipped_bit_is_noticed_at_first_touch(write, dataset):
     Store(path, verify=False).chunk(2, 0, 1, np.zeros((1, 6), np.float32), np.zeros(1, np.int32))
 
 
+@pytest.fixture
+def checked(monkeypatch):
+    """What checksums are made of from now on."""
+    seen, crc32 = [], zlib.crc32
+    monkeypatch.setattr(zlib, 'crc32', lambda x, *args: (seen.append(len(x)), crc32(x, *args))[1])
+    return seen
+
+
+def test_an_utterance_is_verified_once(write, checked):
+    store = Store(write())
+    del checked[:]
+    for _ in range(3):
+        read(store, 2, 40)
+    assert checked == [40, 40]
+
+
+class Told:
+    """A mapping that is told what will be read."""
+
+    def __init__(self):
+        self.asked = []
+
+    def madvise(self, advice, begin, n):
+        assert advice == mmap.MADV_WILLNEED
+        self.asked.append((begin, begin + n))
+
+
+def test_prefetch_asks_for_all_of_an_utterance_until_it_is_verified(write):
+    path = write()
+    with h5py.File(path) as f:
+        frames, targets = f['frames'].id.get_offset(), f['targets'].id.get_offset()
+    store, told = Store(path), Told()
+    store._map = told
+    store.prefetch(2, 3, 7)
+    store.touch(2)
+    store.prefetch(2, 3, 7)
+    assert told.asked == [(page(frames + 6*24), frames + 46*24), (page(targets + 6*4), targets + 46*4),
+                          (page(frames + 9*24), frames + 13*24), (page(targets + 9*4), targets + 13*4)]
+
+
+def page(at):
+    return at//mmap.PAGESIZE*mmap.PAGESIZE
+
+
+@pytest.mark.parametrize('name, place, value, problem', [
+    ('offsets', 1, 4, 'checksum of the offsets differs'), ('offsets', 3, 2**60, 'offsets'),
+    ('offsets', 1, -1, 'offsets'), ('speakers', 1, 1, 'checksum of the speakers differs'),
+    ('speakers', 0, 1 << 30, 'speaker'), ('counts', 0, 1 << 40, 'counts'),
+    ('counts', slice(5), [-1, 47, 0, 0, 0], 'counts')])
+@pytest.mark.parametrize('old', [False, True])
+def test_damage_is_noticed_before_anything_is_read(write, name, place, value, problem, old):
+    path = write()
+    with h5py.File(path, 'r+') as f:
+        f[name][place] = value
+        if old:
+            del f.attrs['layout_crc']
+    if old and problem.startswith('checksum'):
+        assert Store(path).num_utterances == 3
+        return
+    with pytest.raises(BadInput, match=rf's\.h5: .*{problem}.*import it again or restore a copy'):
+        Store(path)
+
+
+def test_targets_are_not_given_to_a_damaged_store(write, labels):
+    path = write()
+    with h5py.File(path, 'r+') as f:
+        f['counts'][0] = 1
+    assert Store(path, targets=False).targets is None
+    with pytest.raises(BadInput, match=r'digest differs.*import it again'):
+        write_targets(path, iter(labels), 5, list('pqrst'), {}, force=True)
+
+
+@pytest.mark.parametrize('name', ['frames', 'targets', 'speakers', 'frames_crc', 'names', 'texts', 'counts'])
+def test_datasets_of_other_lengths(write, name):
+    path = write()
+    with h5py.File(path, 'r+') as f:
+        short = f[name][:][:-1]
+        del f[name]
+        f[name] = short
+    with pytest.raises(BadInput, match=r's\.h5: not a store.* \(shape of \w+ is \[.*\], expected \[.*\]\); import'):
+        Store(path)
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Names of the files that were brought to the disk."""
+    names, fsync = [], os.fsync
+    monkeypatch.setattr(os, 'fsync', lambda fd: (names.append(os.readlink(f'/proc/self/fd/{fd}')), fsync(fd)))
+    return names
+
+
+def test_stores_are_on_the_disk_before_they_are_said_to_be(write, labels, synced):
+    path = write(labelled=False)
+    assert [name.split('.tmp-')[0] for name in synced] == [str(path)]
+    write_targets(path, iter(labels), 5, list('pqrst'), {})
+    assert synced[1:] == [str(path)]*2  # incomplete, complete
+
+
+def test_a_full_disk_is_told_of_the_store_that_was_asked_for(write, monkeypatch, tmp_path):
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(BadInput, match=r's\.h5: No space left on device; make room'):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_no_files(write, tmp_path):
+    with pytest.raises(BadInput, match='name of the file to write is empty'):
+        refuse_existing('', True)
+    with pytest.raises(BadInput, match='is a directory; give the name of a file in it'):
+        write('', force=True)
+    with pytest.raises(BadInput, match='the name of a store is empty'):
+        Store('')
+
+
 def flip(path, at):
     with open(path, 'r+b') as f:
         f.seek(at)
@@ -160,7 +283,7 @@ def test_not_a_store(tmp_path):
         Store(tmp_path/'y.h5')
     with pytest.raises(BadInput, match='no such store'):
         Store(tmp_path/'z.h5')
-    with pytest.raises(BadInput, match=r'not a store|Is a directory'):
+    with pytest.raises(BadInput, match=r'is a directory, not a store; hpcasr data import /.* --out STORE makes one$'):
         Store(tmp_path)
 
 

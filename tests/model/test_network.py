@@ -108,6 +108,16 @@ def test_init_does_not_depend_on_dropout(make_network):
     assert np.array_equal(make_network(dropout=0.5).params.data, make_network(dropout=0.0).params.data)
 
 
+@pytest.mark.parametrize('function, gain', [('sigmoid', 4.0), ('tanh', 1.0), ('relu', np.sqrt(2))])
+def test_weights_below_an_activation_have_its_gain(function, gain, ops):
+    net = build(Model('dnn', layers=2, cells=60, activation=function), 40, 7, 'float64', ops)
+    net.init(0)
+    for name, shape in ('affine1.W', (40, 60)), ('affine2.W', (60, 60)):
+        assert net.params[name].shape == shape
+        assert np.abs(net.params[name]).max() == pytest.approx(gain*np.sqrt(6/sum(shape)), rel=0.01)
+    assert np.abs(net.params['softmax.W']).max() == pytest.approx(np.sqrt(6/67), rel=0.02)
+
+
 def test_the_first_loss_is_that_of_a_guess(ops, make_batch):
     net = build(Model('small'), 20, 72, 'float32', ops)
     net.init(0)

@@ -93,6 +93,9 @@ def test_initial_state(ops):
     p = Params(layer.shapes, 'float64')
     layer.init(np.random.default_rng(0), p)
     assert np.array_equal(p['l.b'].reshape(4, 40)[:, 0], [0, 1, 0, 0])
+    for W in p['l.Wx'], p['l.Wh']:
+        gates = np.split(W, 4, 1)
+        assert not any(np.array_equal(gates[a], gates[b]) for a in range(4) for b in range(a))
     assert np.abs(p['l.Wx']).max() == pytest.approx(np.sqrt(6/90), rel=0.01)
     assert np.abs(np.linalg.eigvals(p['l.Wh'][:, :40])).max() == pytest.approx(1, rel=0.2)
 

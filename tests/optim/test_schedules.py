@@ -67,6 +67,13 @@ def test_newbob_halves_when_it_gets_worse(bad):
     assert s.rate(0) == 0.5
 
 
+@pytest.mark.parametrize('bad', [nan, inf, -inf])
+def test_newbob_takes_nothing_that_is_not_finite_for_a_gain(bad):
+    s = newbob()
+    s.observe(bad)
+    assert s.rate(0) == 0.5
+
+
 def test_newbob_does_not_halve_before_warmup_is_over():
     s, seen = newbob(warmup=3), []
     for ce in 4.0, 5.0, 6.0, 7.0, 6.0:
