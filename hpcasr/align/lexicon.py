@@ -1,30 +1,39 @@
 """Pronunciations, and the numbers of the phone states that they give."""
 
-from hpcasr.data.kaldi import lines
+from hpcasr.data.kaldi import lines, words
 from hpcasr.errors import BadInput
+
+SILENCES = 'sil', '<sil>', '!sil', 'silence', 'sp', 'pau', 'h#'  # in lower case: how lexicons call silence
 
 
 class Lexicon:
-    """Kaldi's lexicon.txt: `WORD PHONE PHONE ...`, the first pronunciation of a word counts.
+    """Kaldi's lexicon.txt, `WORD PHONE PHONE ...`, the first pronunciation of a word counts; or lexiconp.txt and
+    lexiconp_silprob.txt, with numbers before the phones, the most probable one counts.
 
     phones   silence first, the others sorted; state s of phone p is pdf p*states + s
+    silence  a phone of the lexicon; SIL is added to a lexicon without silence
     oov      word of the lexicon that stands for words it lacks; None: those are errors
     """
 
     def __init__(self, path, states=3, silence='SIL', oov=None):
         self.path, self.states, self.silence = path, states, silence
-        self.pronunciations, phones = {}, set()
-        for n, line in lines(path):
-            word, *pronunciation = line.split()
-            if not pronunciation:
-                raise BadInput(f'{path}: line {n}: {word} has no pronunciation')
+        entries = read(path)
+        phones = {phone for _, _, pronunciation in entries for phone in pronunciation}
+        self.refuse_unknown_silence(phones)
+        self.pronunciations = {}
+        for _, word, pronunciation in sorted(entries, key=lambda entry: -entry[0]):  # stable: else the first
             self.pronunciations.setdefault(word, pronunciation)
-            phones.update(pronunciation)
         self.phones = [silence, *sorted(phones - {silence})]
         self.index = {phone: p for p, phone in enumerate(self.phones)}
         if oov is not None and oov not in self.pronunciations:
             raise BadInput(f'{path}: --oov {oov} is not in the lexicon')
         self.oov = oov
+
+    def refuse_unknown_silence(self, phones):
+        likely = sorted(phone for phone in phones if phone.lower() in SILENCES)
+        if self.silence not in phones and (likely or self.silence != 'SIL'):
+            raise BadInput(f'{self.path}: no phone is {self.silence!r}; name its silence with --silence, '
+                           f'likely {" or ".join(likely) or "SIL, which is added"}')
 
     @property
     def target_names(self):
@@ -44,3 +53,29 @@ class Lexicon:
     def pdfs(self, phones):
         """The states of a sequence of phones, in order."""
         return [self.index[phone]*self.states + s for phone in phones for s in range(self.states)]
+
+
+def read(path):
+    """[(probability, word, phones)] in the order of the lexicon; the probability is 1 where there is none."""
+    rows = [(n, *words(line)) for n, line in lines(path)]
+    if not rows:
+        raise BadInput(f'{path}: has no words')
+    count = numbers([fields for _, _, *fields in rows])
+    for n, word, *fields in rows:
+        if len(fields) <= count:
+            raise BadInput(f'{path}: line {n}: {word} has no pronunciation')
+    return [(float(fields[0]) if count else 1, word, fields[count:]) for _, word, *fields in rows]
+
+
+def numbers(rows):
+    """How many numbers stand before the phones in every line; 0 if there is nothing else, then they are phones."""
+    leading = [next((i for i, word in enumerate(row) if not is_number(word)), len(row)) for row in rows]
+    return 0 if leading == [len(row) for row in rows] else min(leading)
+
+
+def is_number(word):
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return word[0] in '0123456789.'  # not nan, which may be a phone

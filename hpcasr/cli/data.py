@@ -7,11 +7,21 @@ import click
 
 from hpcasr.cli.progress import progress
 from hpcasr.cli.provenance import provenance
+from hpcasr.cli.sigterm import ends_at_once, ends_between_items
 from hpcasr.errors import CheckFailed
 
 FORCE = click.option('--force', is_flag=True, help='Replace what exists.')
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
 ALLOW_PIPES = click.option('--allow-pipes', is_flag=True, help='Run scp entries that are shell commands (`... |`).')
+
+CONTEXT = 100  # frames of a splice, to each side
+
+
+def named(context, parameter, path):
+    """A path that is not ''."""
+    if not path:
+        raise click.BadParameter('is empty; name what to write')
+    return path
 
 
 @click.group()
@@ -21,27 +31,26 @@ def data():
 
 def parse_splice(context, parameter, text):
     """'L,R' or 'N', which is N,N."""
-    try:
-        sides = [int(word) for word in text.split(',')]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or min(sides) < 0:
-        raise click.BadParameter(f'{text}: give L,R or N, frames to the left and right')
+    words = text.split(',')
+    sides = [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 9]
+    if len(sides) != len(words) or len(sides) > 2 or max(sides) > CONTEXT:
+        raise click.BadParameter(f'{text}: give L,R or N, frames to the left and right, at most {CONTEXT}')
     return sides[0], sides[-1]
 
 
 @data.command()
 @click.argument('directory')
-@click.option('--out', required=True, help='Data directory to make.')
+@click.option('--out', required=True, callback=named, help='Data directory to make, another one.')
 @click.option('--type', 'kind', type=click.Choice(['fbank', 'mfcc']), default='fbank', show_default=True)
-@click.option('--num-mel-bins', type=click.IntRange(3), default=40, show_default=True)
-@click.option('--num-ceps', type=click.IntRange(1), default=13, show_default=True, help='Of mfcc.')
-@click.option('--sample-rate', type=click.IntRange(1000), default=16000, show_default=True,
-              help='Hz; other audio is resampled.')
+@click.option('--num-mel-bins', type=click.IntRange(3, 1000), default=40, show_default=True)
+@click.option('--num-ceps', type=click.IntRange(1, 1000), default=13, show_default=True, help='Of mfcc.')
+@click.option('--sample-rate', type=click.IntRange(1000, 1_000_000), default=16000, show_default=True,
+              help='Hz; audio of a higher rate is resampled.')
 @click.option('--nj', type=click.IntRange(0), default=0, help='Processes.  [default: the cores this process may use]')
 @click.option('--compress', is_flag=True, help='Write compressed matrices: a quarter of the size, lossy.')
 @ALLOW_PIPES
 @FORCE
+@ends_at_once()
 def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, compress, allow_pipes, force):
     """Compute features of a Kaldi data directory (wav.scp, perhaps segments): OUT gets feats.scp and the other tables.
 
@@ -64,7 +73,7 @@ def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, comp
 
 @data.command('import')
 @click.argument('directory')
-@click.option('--out', required=True, help='Store to write.')
+@click.option('--out', required=True, callback=named, help='Store to write.')
 @click.option('--cmvn', type=click.Choice(['utterance', 'speaker', 'none']), default='speaker', show_default=True,
               help='Over whose frames mean and variance are normalized, deltas included.')
 @click.option('--cmvn-vars/--no-cmvn-vars', default=True, show_default=True, help='Normalize the variance too.')
@@ -72,13 +81,14 @@ def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, comp
 @click.option('--splice', callback=parse_splice, default='0', show_default=True, metavar='L,R',
               help='Context frames to the left and right, put side by side when frames are read.')
 @click.option('--ali', metavar='RSPECIFIER', help='pdf-ids of every frame: pdf.scp, pdf.ark or "ark:gunzip -c ... |".')
-@click.option('--num-pdfs', type=click.IntRange(1), help='Targets of the alignment (am-info final.mdl).')
+@click.option('--num-pdfs', type=click.IntRange(1, 10_000_000), help='Targets of the alignment (am-info final.mdl).')
 @click.option('--length-tolerance', type=click.IntRange(0), default=0, show_default=True,
               help='Frames by which features and alignment may differ; both are cut.')
 @click.option('--dtype', type=click.Choice(['float32', 'float16']), default='float32', show_default=True)
 @click.option('--intersect', is_flag=True, help='Take the utterances that all files have.')
 @ALLOW_PIPES
 @FORCE
+@ends_between_items()
 def import_(directory, out, cmvn, cmvn_vars, deltas, splice, ali, num_pdfs, length_tolerance, dtype, intersect,
             allow_pipes, force):
     """Write a store from a Kaldi data directory: feats.scp, utt2spk and, if it is there, text.
@@ -93,7 +103,7 @@ def import_(directory, out, cmvn, cmvn_vars, deltas, splice, ali, num_pdfs, leng
     from hpcasr.data.ingest import Ingest, ingest
     if (ali is None) != (num_pdfs is None):
         raise click.UsageError('--ali and --num-pdfs go together', click.get_current_context())
-    alignment = open_alignment(ali, allow_pipes) if ali else None
+    alignment = open_alignment(ali, allow_pipes) if ali is not None else None
     source = Ingest(directory, Frontend(deltas, cmvn, cmvn_vars), alignment, num_pdfs or 0, length_tolerance, intersect,
                     allow_pipes)
     ingest(source, out, splice, dtype, provenance(), force, progress)
@@ -102,11 +112,12 @@ def import_(directory, out, cmvn, cmvn_vars, deltas, splice, ali, num_pdfs, leng
 
 @data.command()
 @click.argument('stores', nargs=-1, required=True)
-@click.option('--out', required=True, help='Store to write.')
+@click.option('--out', required=True, callback=named, help='Store to write.')
 @click.option('--utterances', metavar='LIST', help='File; only utterances whose ids begin its lines.')
 @click.option('--speakers', metavar='LIST', help='File; only speakers whose ids begin its lines.')
 @click.option('--dtype', type=click.Choice(['float32', 'float16']), help='[default: that of the first store]')
 @FORCE
+@ends_between_items()
 def pack(stores, out, utterances, speakers, dtype, force):
     """Merge stores, or take part of them; columns, front end and targets must agree.
 

@@ -5,15 +5,18 @@ from time import monotonic
 
 import click
 
+from hpcasr.cli.sigterm import until_noted
+
 EVERY = 60  # seconds
 
 
 def progress(items, total=None):
     """The same items, told about while they are taken."""
+    total, items = len(items) if total is None else total, until_noted(items)
     if sys.stderr.isatty():
         from tqdm import tqdm
         return tqdm(items, total=total, leave=False)
-    return lines(items, total or len(items))
+    return lines(items, total)
 
 
 def lines(items, total):

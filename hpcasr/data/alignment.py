@@ -1,12 +1,16 @@
 """Alignments as Kaldi writes them: the pdf-id of every frame, by scp, by archive, or from a shell command."""
 
+import os
 import re
+import shlex
 import subprocess
 from contextlib import closing
 
-from hpcasr.data.kaldi import Scp, is_pipe, read_integers
+from hpcasr.data.kaldi import BLANKS, Scp, is_pipe, read_integers, shown
 from hpcasr.errors import BadInput
 
+GZIP = b'\x1f\x8b'
+BLANK = BLANKS.encode()
 RSPECIFIER = re.compile(r'(?:(scp|ark)[a-z,]*:)?(.*)$', re.DOTALL)
 
 
@@ -15,10 +19,21 @@ def open_alignment(rspecifier, allow_pipes=False):
 
     `keys()`, then `rewind(wanted)` before each pass, and `get(key)` for [T] int32.  Raises BadInput.
     """
-    kind, name = RSPECIFIER.match(rspecifier).groups()
+    kind, name = RSPECIFIER.match(rspecifier.strip()).groups()
+    name = name.strip()
     if kind == 'scp' or (not kind and name.endswith('.scp')):
         return ScpAlignment(Scp(name, allow_pipes))
-    return ArkAlignment(Ark(name.strip()))
+    refuse_stream(name, rspecifier)
+    return ArkAlignment(Ark(name))
+
+
+def refuse_stream(name, rspecifier):
+    """Nothing that can be read only once, and not nothing."""
+    if not name:
+        raise BadInput(f'--ali {rspecifier!r} names no file; expected pdf.scp, pdf.ark or "ark:gunzip -c ... |"')
+    if name == '-' or (os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)):
+        raise BadInput(f'--ali {shown(rspecifier)}: an archive is read more than once, a stream cannot be; '
+                       f'write it to a file')
 
 
 class ScpAlignment:
@@ -74,16 +89,23 @@ class Ark:
     def __iter__(self):
         """(key, [T] int32) in the archive's order."""
         with closing(self.open()) as f:
+            self.refuse_compressed(f)
             while key := read_key(f):
                 yield key, self.read(f, key)
             self.finish(f)
 
+    def refuse_compressed(self, f):
+        if f.peek(2)[:2] == GZIP:
+            command = self.name.rstrip('| ') + ' | gunzip -c |' if is_pipe(self.name) else \
+                f'gunzip -c {shlex.quote(self.name)} |'
+            raise BadInput(f'{self.name}: is compressed; use --ali "ark:{command}"')
+
     def read(self, f, key):
         try:
             return read_integers(f)
-        except (ValueError, OverflowError) as e:
-            raise BadInput(f'{self.name}: utterance {key}: truncated or not an int32 vector ({e}); '
-                           f'make the alignment again') from None
+        except (ValueError, OverflowError, MemoryError) as e:
+            raise BadInput(f'{self.name}: utterance {shown(key, 80)}: truncated or not an int32 vector '
+                           f'({shown(str(e) or type(e).__name__, 80)}); make the alignment again') from None
 
     def open(self):
         if is_pipe(self.name):
@@ -92,7 +114,7 @@ class Ark:
         try:
             return open(self.name, 'rb')
         except OSError as e:
-            raise BadInput(f'{self.name}: {e.strerror}') from None
+            raise BadInput(f'{self.name}: {e.strerror}; expected an archive or an scp of pdf-ids') from None
 
     def finish(self, f):
         if is_pipe(self.name) and self.process.wait():
@@ -100,8 +122,14 @@ class Ark:
 
 
 def read_key(f):
-    """The next word of an archive, b' ' consumed; '' at its end."""
+    """The next word of an archive and the blank after it, but not the end of its line; '' at the end of the archive."""
     key = bytearray()
-    while (c := f.read(1)) not in (b'', b' '):
-        key += c
-    return key.decode('utf-8', 'replace').strip()
+    while c := f.peek(1)[:1]:
+        if key and c == b'\n':  # the vector is empty
+            break
+        f.read(1)
+        if c not in BLANK:
+            key += c
+        elif key:
+            break
+    return key.decode('utf-8', 'replace')

@@ -1,5 +1,7 @@
 """Speech from a Kaldi data directory: wav.scp, and segments where there are any."""
 
+import math
+import os
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -8,7 +10,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from hpcasr.data.kaldi import is_pipe, refuse_pipe, run_pipe, table
+from hpcasr.data.find import find
+from hpcasr.data.kaldi import is_pipe, refuse_pipe, run_pipe, shown, table
 from hpcasr.errors import BadInput
 
 FULL_SCALE = 32768  # Kaldi's samples are those of 16-bit files
@@ -42,16 +45,26 @@ class Recording:
         source = run_pipe(self.entry, self.where) if is_pipe(self.entry) else self.entry
         try:
             x, own = soundfile.read(source, dtype='float32', always_2d=True)
-        except (soundfile.SoundFileError, TypeError, OSError) as e:
-            raise BadInput(f'{self.where}: {self.entry}: not readable as wav, flac, ogg or opus ({e})') from None
+        except (soundfile.SoundFileError, TypeError, OSError, MemoryError) as e:
+            raise BadInput(f'{self.where}: {shown(self.entry)}: not readable as wav, flac, ogg or opus ({e})') from None
         if x.shape[1] != 1:
-            raise BadInput(f'{self.where}: {self.entry}: has {x.shape[1]} channels; make it mono (sox IN OUT remix 1)')
+            raise BadInput(f'{self.where}: {shown(self.entry)}: has {x.shape[1]} channels; make it mono '
+                           f'(sox IN OUT remix 1)')
+        self.refuse_unusable(len(x), own, rate)
         x = x[:, 0]*np.float32(FULL_SCALE)
         return x if own == rate else soxr.resample(x, own, rate)
 
+    def refuse_unusable(self, n, own, rate):
+        if not n:
+            raise BadInput(f'{self.where}: {shown(self.entry)}: has no samples, or a header that says so, as '
+                           f'streams have; rewrite it with `sox --ignore-length FILE out.wav` or remove it')
+        if own < rate:
+            raise BadInput(f'{self.where}: {shown(self.entry)}: has {own} Hz, less than the {rate} asked for; '
+                           f'use --sample-rate {own}')
+
 
 def recordings(directory, allow_pipes=False):
-    """{recording: Recording} of wav.scp.  Paths are tried as given, beside wav.scp, and beside the directory."""
+    """{recording: Recording} of wav.scp.  Paths start here, beside wav.scp, or in the directory's parent."""
     path = Path(directory)/'wav.scp'
     return {key: recording(path, key, entry, allow_pipes) for key, entry in table(path).items()}
 
@@ -62,16 +75,20 @@ def recording(path, key, entry, allow_pipes):
         if not allow_pipes:
             refuse_pipe(where, entry)
         return Recording(entry, where)
-    for folder in Path(), path.parent, path.parent.parent:
-        if (folder/entry).is_file():
-            return Recording(str(folder/entry), where)
-    raise BadInput(f'{where}: {entry}: no such file, neither as given nor relative to {path.parent} or its parent')
+    try:
+        found = find(entry, path.parent, path.parent.parent)
+    except BadInput as e:
+        raise BadInput(f'{where}: {e}') from None
+    if not (entry and found):
+        raise BadInput(f'{where}: {shown(entry)}: no such file, neither as given nor relative to {path.parent} or its '
+                       f'parent')
+    return Recording(found, where)
 
 
 def segments(directory, names):
     """[Segment] in the order of utterances; without a file `segments` every recording in `names` is an utterance."""
     path = Path(directory)/'segments'
-    if not path.exists():
+    if not os.path.lexists(path):
         return [Segment(name, name) for name in names]
     return [segment(path, utterance, fields, names) for utterance, fields in table(path).items()]
 
@@ -81,10 +98,10 @@ def segment(path, utterance, fields, names):
         name, start, end = fields.split()
         start, end = float(start), float(end)
     except ValueError:
-        raise BadInput(f'{path}: utterance {utterance}: expected RECORDING START END, got {fields}') from None
+        raise BadInput(f'{path}: utterance {utterance}: expected RECORDING START END, got {shown(fields)}') from None
     if name not in names:
         raise BadInput(f'{path}: utterance {utterance}: recording {name} is not in wav.scp; run utils/fix_data_dir.sh')
-    if start < 0 or (end != -1 and end <= start):
+    if not (0 <= start < math.inf and (end == -1 or start < end < math.inf)):
         raise BadInput(f'{path}: utterance {utterance}: {start} .. {end} s is not an interval')
     return Segment(utterance, name, start, None if end == -1 else end)
 

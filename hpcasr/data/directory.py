@@ -1,9 +1,19 @@
 """A Kaldi data directory with features: which utterances it holds, and whether its files agree about them."""
 
+import os
 from pathlib import Path
 
-from hpcasr.data.kaldi import Scp, table
+from hpcasr.data.kaldi import Scp, shown, table, words
 from hpcasr.errors import BadInput
+
+
+def speakers(path):
+    """{utterance: speaker} of utt2spk."""
+    utt2spk = table(path)
+    for utterance, speaker in utt2spk.items():
+        if len(words(speaker)) != 1:
+            raise BadInput(f'{path}: utterance {utterance}: expected one word, its speaker, got {shown(speaker)!r}')
+    return utt2spk
 
 
 class DataDirectory:
@@ -11,13 +21,14 @@ class DataDirectory:
 
     def __init__(self, path, allow_pipes=False):
         self.path = Path(path)
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             raise BadInput(f'{path}: no such directory; expected a Kaldi data directory')
-        if not (self.path/'feats.scp').exists():
+        if not os.path.exists(self.path/'feats.scp'):
             raise BadInput(f'{path}: has no feats.scp; make it with `hpcasr data features {path} --out OUTDIR`')
         self.feats = Scp(self.path/'feats.scp', allow_pipes)
-        self.utt2spk = table(self.path/'utt2spk')
+        self.utt2spk = speakers(self.path/'utt2spk')
         self.text = table(self.path/'text', required=False)
+        self.has_text = os.path.lexists(self.path/'text')  # even an empty one must agree
 
     def utterances(self, alignment=None, intersect=False):
         """Utterance ids in the order of feats.scp: those that are in all files.
@@ -35,7 +46,7 @@ class DataDirectory:
     def others(self, alignment):
         """{name of the file: its keys} of all that must agree with feats.scp."""
         others = {'utt2spk': self.utt2spk.keys()}
-        if self.text:
+        if self.has_text:
             others['text'] = self.text.keys()
         if alignment is not None:
             others[f'the alignment {alignment.path}'] = alignment.keys()

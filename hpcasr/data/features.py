@@ -1,11 +1,14 @@
 """Filter banks and MFCC as Kaldi computes them, from a data directory with wav.scp to one with feats.scp."""
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,18 +16,23 @@ from pathlib import Path
 import kaldi_native_fbank as knf
 import numpy as np
 
+from hpcasr import faults
 from hpcasr.data.audio import by_recording, cut, recordings, segments
+from hpcasr.data.directory import speakers
 from hpcasr.data.kaldi import ArkWriter, table
 from hpcasr.data.progress import silent
 from hpcasr.errors import BadInput
 
 SHIFT = 0.01  # seconds
 COPIED = 'text', 'utt2spk', 'spk2gender', 'spk2age', 'utt2dur', 'segments', 'reco2dur'
+OWN = (*COPIED, 'spk2utt', 'wav.scp', 'feats.scp', 'feats.ark', 'utt2num_frames', 'frontend.json', 'frame_shift',
+       'cmvn.scp')
 
 
 @dataclass(frozen=True)
 class Features:
-    """Kaldi's defaults but for: dither 0, so that the same audio gives the same features; no energy in MFCC.
+    """Kaldi's defaults but for: 40 mel bins (Kaldi: 23); no energy in MFCC; dither 0, so that the same audio
+    gives the same features.
 
     Frames of 25 ms every 10 ms, povey window, edges snipped: T = 1 + (samples - window)/shift.
     """
@@ -75,36 +83,92 @@ def make_features(directory, out, features, jobs=1, compress=False, allow_pipes=
     Returns the ids of utterances shorter than a window, which are left out.  Raises BadInput, leaving nothing behind.
     """
     source, out = Path(directory), Path(out)
-    if (out/'feats.scp').exists() and not force:
-        raise BadInput(f'{out}: has features already; use --force to replace them')
-    audio = recordings(source, allow_pipes)
-    work = [(audio[name], group) for name, group in by_recording(segments(source, audio))]
-    temporary = out.parent/f'{out.name}.tmp-{os.getpid()}'
-    try:
-        temporary.mkdir(parents=True)
-        short = write_features(temporary, out, pool(work, features, jobs), compress, len(work), progress)
+    refuse_existing(source, out, force)
+    speakers(source/'utt2spk')
+    audio, work = plan(source, allow_pipes)
+    with beside(out) as temporary, closing(pool(work, features, jobs)) as results:
+        short = write_features(temporary, out, results, compress, len(work), progress)
         (temporary/'frontend.json').write_text(json.dumps(features.describe()) + '\n')
         (temporary/'frame_shift').write_text(f'{SHIFT}\n')
         write_tables(source, temporary, audio, set(short))
         move(temporary, out)
+    return short
+
+
+def refuse_existing(source, out, force):
+    """Nothing of the source is written over, and nothing of `out` without `force`."""
+    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
+        raise BadInput(f'{out}: is the source itself; name another directory with --out')
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise BadInput(f'{out}: is not a directory; name another with --out')
+    there = [name for name in OWN if os.path.lexists(out/name)]
+    if there and not force:
+        raise BadInput(f'{out}: has {there[0]} already; use --force to replace its tables and features')
+
+
+def plan(source, allow_pipes):
+    """{recording: Recording}, and the [(Recording, [Segment])] to compute."""
+    audio = recordings(source, allow_pipes)
+    if not audio:
+        raise BadInput(f'{source}/wav.scp: has no recordings')
+    work = [(audio[name], group) for name, group in by_recording(segments(source, audio))]
+    if not work:
+        raise BadInput(f'{source}/segments: has no utterances; fill it, or remove it to take whole recordings')
+    return audio, work
+
+
+@contextmanager
+def beside(out):
+    """A temporary directory beside `out`; it goes at the end, and so do the empty folders that were made for it."""
+    made = [folder for folder in out.parents if not os.path.exists(folder)]
+    temporary = out.parent/f'{out.name}.tmp-{os.getpid()}'
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
     except OSError as e:
         raise BadInput(f'{out}: {e.strerror}; nothing was written') from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return short
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
 
 
 def pool(work, features, jobs):
-    """[(utterance, features)] of every recording, in order, computed by `jobs` processes."""
-    compute = partial(of_recording, features)
-    if jobs == 1:
+    """[(utterance, features)] of every recording, in order, computed by at most `jobs` processes."""
+    compute, jobs = partial(of_recording, features), min(jobs, len(work))
+    if jobs <= 1:
         yield from map(compute, work)
         return
+    fork = multiprocessing.get_context('fork')  # of the parent that die_with looks for
     try:
-        with ProcessPoolExecutor(jobs) as workers:
-            yield from workers.map(compute, work)
+        with ProcessPoolExecutor(jobs, fork, worker, (os.getpid(),)) as workers:
+            yield from ordered(partial(workers.submit, compute), work, 2*jobs)
     except BrokenProcessPool:
         raise BadInput('a process that computed features was killed, out of memory? use a smaller --nj') from None
+
+
+def worker(parent):
+    """Begin a worker: it dies with its parent, and alone at SIGTERM."""
+    faults.die_with(parent)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def ordered(submit, work, ahead):
+    """The results of the tasks `work`, in order, at most `ahead` of them computed before they are asked for."""
+    waiting = deque()
+    try:
+        for task in work:
+            waiting.append(submit(task))
+            if len(waiting) == ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BaseException:  # nobody wants the rest
+        for process in multiprocessing.active_children():
+            process.kill()  # they have nothing to tidy
+        raise
 
 
 def of_recording(features, task):
@@ -126,6 +190,8 @@ def write_features(folder, out, results, compress, total, progress):
                 lengths.write(f'{name} {len(x)}\n')
             else:
                 short.append(name)
+    if not os.path.getsize(folder/'utt2num_frames'):
+        raise BadInput(f'{out}: no utterance is as long as a window of 25 ms, first {short[0]}; nothing was written')
     return short
 
 
@@ -152,6 +218,10 @@ def inverse(utt2spk):
 
 
 def move(folder, out):
+    """What is in `folder` replaces all that this command may have written to `out` before."""
     out.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        os.replace(path, out/path.name)
+    fresh = [path.name for path in folder.iterdir()]
+    for name in fresh:
+        os.replace(folder/name, out/name)
+    for name in set(OWN).difference(fresh):
+        (out/name).unlink(missing_ok=True)

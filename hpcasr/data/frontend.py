@@ -2,6 +2,8 @@
 
 import numpy as np
 
+ROUNDING = 1e-13  # of a variance: what is below, relative to the squares, is left of float64
+
 
 def deltas(x, order=2, window=2):
     """[x, Δx, ... Δ^order x] side by side, [T, D (1+order)]; Kaldi's add-deltas, edge frames repeated.
@@ -25,14 +27,19 @@ def correlate(x, scales):
 
 
 class Cmvn:
-    """Mean and variance over frames: x ← (x - μ)/σ.  Sums are float64; a constant column is only centred."""
+    """Mean and variance over frames: x ← (x - μ)/σ.  A constant column is only centred.
+
+    Sums are float64, of differences from the first frame, so that a large mean costs no digits.
+    """
 
     def __init__(self, dim, variance=True):
         self.variance = variance
-        self.n, self.sum, self.squares = 0, np.zeros(dim), np.zeros(dim)
+        self.n, self.origin, self.sum, self.squares = 0, None, np.zeros(dim), np.zeros(dim)
 
     def add(self, x):
         x = np.asarray(x, np.float64)
+        self.origin = self.origin if self.n else x[0]
+        x = x - self.origin
         self.n += len(x)
         self.sum += x.sum(0)
         self.squares += (x*x).sum(0)
@@ -40,12 +47,12 @@ class Cmvn:
     def apply(self, x):
         """[T, D] float32, normalized by what has been added."""
         mean = self.sum/self.n
-        centred = x - mean
+        centred = x - self.origin - mean
         return (centred/self.deviation(mean) if self.variance else centred).astype(np.float32)
 
     def deviation(self, mean):
         variance = self.squares/self.n - mean**2
-        constant = variance <= 1e-10*np.maximum(1, self.squares/self.n)  # what is left of it is rounding
+        constant = variance <= ROUNDING*self.squares/self.n
         return np.sqrt(np.where(constant, 1, variance))
 
 

@@ -1,6 +1,8 @@
 """Import: a Kaldi data directory becomes a store, in two passes of one utterance at a time."""
 
 import json
+import math
+import os
 
 import numpy as np
 
@@ -24,7 +26,7 @@ class Ingest:
         self.data, self.frontend = DataDirectory(directory, allow_pipes), frontend
         self.alignment, self.num_targets, self.tolerance = alignment, num_targets, tolerance
         self.names = self.data.utterances(alignment, intersect)
-        self.columns = None
+        self.columns, self.made = None, how_made(self.data.path/'frontend.json')
 
     def speaker(self, name):
         return self.data.utt2spk[name]
@@ -44,6 +46,8 @@ class Ingest:
         where = self.data.feats.where(name)
         if not len(x):
             raise BadInput(f'{where}: has no frames; remove it with utils/fix_data_dir.sh')
+        if not x.shape[1]:
+            raise BadInput(f'{where}: has no columns; make its features again')
         if not np.isfinite(x).all():
             raise BadInput(f'{where}: {not_finite(x)}; make its features again or remove it')
         self.columns = self.columns or x.shape[1]
@@ -56,10 +60,12 @@ class Ingest:
         if not self.alignment:
             return None
         t = self.alignment.get(name)
+        if not len(t):
+            raise BadInput(f'{self.alignment.path}: utterance {name}: has no targets; remove it, or align it again')
         if abs(len(t) - frames) > self.tolerance:
             raise BadInput(f'{self.alignment.path}: utterance {name}: {len(t)} targets for {frames} frames; align '
                            f'these features, or use --length-tolerance {abs(len(t) - frames)}')
-        if len(t) and not 0 <= t.min() <= t.max() < self.num_targets:
+        if not 0 <= t.min() <= t.max() < self.num_targets:
             wrong = t[(t < 0) | (t >= self.num_targets)][0]
             raise BadInput(f'{self.alignment.path}: utterance {name}: target {wrong} is not in 0..'
                            f'{self.num_targets - 1}; check --num-pdfs, and that these are pdf-ids (ali-to-pdf)')
@@ -81,17 +87,26 @@ class Ingest:
 
     def describe(self):
         """The front end for the store: how the static features were made, if that is known, and what was done since."""
-        made = self.data.path/'frontend.json'
-        try:
-            static = json.loads(made.read_text()) if made.exists() else {}
-        except ValueError as e:
-            raise BadInput(f'{made}: not JSON ({e}); remove it, or make the features again') from None
-        return {**static, 'static_dim': self.columns, **self.frontend.describe()}
+        return {**self.made, 'static_dim': self.columns, **self.frontend.describe()}
+
+
+def how_made(path):
+    """The dict in frontend.json, {} if there is none.  Raises BadInput."""
+    try:
+        made = json.loads(path.read_text('utf-8')) if os.path.lexists(path) else {}
+    except (ValueError, OSError, RecursionError) as e:
+        raise BadInput(f'{path}: not JSON ({e}); remove it, or make the features again') from None
+    shift = made.get('frame_shift', 0.01) if isinstance(made, dict) else None
+    if type(shift) not in (int, float) or not 0 < shift < math.inf:
+        raise BadInput(f'{path}: expected a dict with a frame_shift in seconds; remove it, or make the features again')
+    return made
 
 
 def ingest(source, out, splice=(0, 0), dtype='float32', provenance=None, force=False, progress=silent):
     """Write the store `out` from the Ingest `source`; nothing is written before all of it has been read once."""
     refuse_existing(out, force)
+    if os.path.islink(out) and not force:  # to nowhere
+        raise BadInput(f'{out}: exists; use --force to replace it')
     utterances = source.survey(progress)
     names = [str(k) for k in range(source.num_targets)] if source.alignment else None
     dim = source.columns*(1 + source.frontend.deltas)

@@ -4,45 +4,66 @@ Every error is a BadInput that names table, utterance and archive.  No pickle is
 kaldiio's matrix readers, never by its guess at the content.
 """
 
+import errno
 import io
+import os
 import re
 import subprocess
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from kaldiio.matio import read_ascii_mat, read_matrix_or_vector, save_ark
 
+from hpcasr import faults
+from hpcasr.data.find import find
 from hpcasr.errors import BadInput
 
 OPEN_ARCHIVES = 64  # file descriptors kept; a corpus has one archive per job of its feature extraction
 RANGE = r'\d+:\d+|\d+|'
 ENTRY = re.compile(rf'(?P<path>.*?)(:(?P<offset>\d+))?(\[(?P<rows>{RANGE})(,(?P<columns>{RANGE}))?\])?$')
 TOLERANCE = 3  # frames that a range may reach beyond the end, as in Kaldi
+BLANKS = ' \t\r\n\v\f'  # what separates words for Kaldi, U+00A0 does not
 INT32 = np.dtype([('size', 'i1'), ('value', '<i4')])
 
 
 def lines(path):
     """(number, stripped line) of a text file in UTF-8, empty lines left out."""
     try:
-        with open(path, encoding='utf-8') as f:
-            yield from ((n, line.strip()) for n, line in enumerate(f, 1) if line.strip())
+        with open(path, encoding='utf-8-sig') as f:
+            for n, line in enumerate(f, 1):
+                if '\0' in line:
+                    raise BadInput(f'{path}: line {n}: a NUL character; this is not a text file, or a damaged one')
+                if line := line.strip(BLANKS):
+                    yield n, line
     except OSError as e:
-        raise BadInput(f'{path}: {e.strerror}') from None
+        raise BadInput(f'{path}: {e.strerror}; expected a text file') from None
     except UnicodeDecodeError:
         raise BadInput(f'{path}: not UTF-8 text; convert it with iconv') from None
 
 
+def words(text):
+    """The words of a line, as Kaldi splits it."""
+    return re.findall(f'[^{BLANKS}]+', text)
+
+
+def shown(text, most=200):
+    """`text` as messages show it: printable and not endless."""
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= most else f'{text[:most]}...'
+
+
 def table(path, required=True):
     """{key: rest of the line} of a Kaldi table, in its order.  A file that is missing and not required is {}."""
-    if not required and not Path(path).exists():
+    if not required and not os.path.lexists(path):
         return {}
     rows = {}
     for n, line in lines(path):
         key, _, value = line.replace('\t', ' ').partition(' ')
         if key in rows:
             raise BadInput(f'{path}: line {n}: {key} appears twice; utils/fix_data_dir.sh removes the second')
-        rows[key] = value.strip()
+        rows[key] = value.strip(BLANKS)
     return rows
 
 
@@ -52,20 +73,21 @@ def is_pipe(entry):
 
 def run_pipe(entry, where):
     """What the shell command `entry` ('... |') prints, as a file.  Only for entries the user has allowed."""
-    done = subprocess.run(entry.strip('|'), shell=True, stdout=subprocess.PIPE)
+    done = subprocess.run(entry.strip('|'), shell=True, stdout=subprocess.PIPE,
+                          preexec_fn=partial(faults.die_with, os.getpid()))
     if done.returncode:
-        raise BadInput(f'{where}: command ended with status {done.returncode}: {entry}')
+        raise BadInput(f'{where}: command ended with status {done.returncode}: {shown(entry)}')
     return io.BytesIO(done.stdout)
 
 
 def refuse_pipe(where, entry):
-    raise BadInput(f'{where}: is a shell command ({entry}), which is not run without --allow-pipes')
+    raise BadInput(f'{where}: is a shell command ({shown(entry)}), which is not run without --allow-pipes')
 
 
 class Scp:
     """Random access to the objects of an scp file, archives kept open.
 
-    A path is tried as given, then relative to the folder of the scp.  Pipes run only if `allow_pipes`.
+    A relative path starts from the working directory or from the folder of the scp.  Pipes run only if `allow_pipes`.
     """
 
     def __init__(self, path, allow_pipes=False):
@@ -102,15 +124,18 @@ class Scp:
 
     def vector(self, key):
         """[T] int32."""
-        f, at, _ = self.open(key)
+        f, at, match = self.open(key)
+        if match:
+            raise BadInput(f'{self.where(key)}: {shown(at)} has a range, which integer vectors cannot have')
         try:
             return read_integers(f)
-        except (ValueError, OSError, OverflowError) as e:
+        except (ValueError, OSError, OverflowError, MemoryError) as e:
             raise self.broken(key, at, e) from None
 
     def broken(self, key, at, e):
-        why = f' ({" ".join(str(e).split())[:80]})' if str(e) else ''
-        return BadInput(f'{self.where(key)}: {at} is truncated, empty or not Kaldi\'s{why}; make the archive again')
+        why = f' ({shown(" ".join(str(e).split()), 80)})' if str(e) else ''
+        return BadInput(f'{self.where(key)}: {shown(at)} is truncated, empty or not Kaldi\'s{why}; '
+                        f'make the archive again')
 
     def open(self, key):
         """The file that holds `key`, at its place; that place in words; the parsed range or None."""
@@ -119,28 +144,42 @@ class Scp:
             return run_pipe(entry, self.where(key)), entry, None
         match = ENTRY.match(entry)
         f = self.archive(key, match['path'])
-        f.seek(int(match['offset'] or 0))
+        try:
+            f.seek(int(match['offset'] or 0))
+        except (ValueError, OverflowError, OSError) as e:
+            raise self.broken(key, entry, e) from None
         return f, entry, match if match['rows'] is not None else None
 
     def archive(self, key, name):
         if name not in self.archives:
             try:
-                self.archives[name] = open(self.resolve(name), 'rb')
+                self.archives[name] = open(self.resolve(key, name), 'rb')
             except OSError as e:
-                raise BadInput(f'{self.where(key)}: {name}: {e.strerror} (tried as given and beside the scp)') from None
+                raise BadInput(f'{self.where(key)}: {shown(name)}: {e.strerror} (tried as given and beside the scp)') \
+                    from None
             if len(self.archives) > OPEN_ARCHIVES:
                 self.archives.popitem(last=False)[1].close()
         self.archives.move_to_end(name)
         return self.archives[name]
 
-    def resolve(self, name):
-        return name if Path(name).exists() else self.path.parent/name
+    def resolve(self, key, name):
+        try:
+            found = find(name, self.path.parent)
+        except BadInput as e:
+            raise BadInput(f'{self.where(key)}: {e}') from None
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return found
 
     def cut(self, key, x, match):
         """Rows and columns 'first:last', both inclusive."""
-        rows, columns = bounds(match['rows']), bounds(match['columns'] or '')
+        try:
+            rows, columns = bounds(match['rows']), bounds(match['columns'] or '')
+        except ValueError as e:  # thousands of digits
+            raise self.broken(key, match[0], e) from None
         if (rows[1] or 0) > len(x) + TOLERANCE or (columns[1] or 0) > x.shape[1]:
-            raise BadInput(f'{self.where(key)}: range {match[0]} lies outside of the matrix of {len(x)} x {x.shape[1]}')
+            raise BadInput(f'{self.where(key)}: range {shown(match[0])} lies outside of the matrix of {len(x)} x '
+                           f'{x.shape[1]}')
         return x[slice(*rows), slice(*columns)]
 
     def close(self):

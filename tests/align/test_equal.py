@@ -45,6 +45,38 @@ def test_words_that_the_lexicon_lacks(lexicon, tmp_path):
         Lexicon(lexicon)
 
 
+@pytest.mark.parametrize('text, first', [
+    ('TEA 0.3 T IY\nTEA 0.7 T EY\nEAT 1.0 IY T\n', ['T', 'EY']),
+    ('TEA 0.7 0.2 1.1 0.9 T IY\nTEA 0.3 0.2 1.1 0.9 T EY\nEAT 1 1 1 1 IY T\n', ['T', 'IY']),
+    ('TEA T IY\nTEA T EY\nEAT IY T\n', ['T', 'IY'])])
+def test_the_most_probable_pronunciation(lexicon, text, first):
+    lexicon.write_text(text)
+    words = Lexicon(lexicon)
+    assert words.pronunciations == {'TEA': first, 'EAT': ['IY', 'T']}
+    assert words.phones == ['SIL', 'EY', 'IY', 'T']
+
+
+def test_numbers_without_phones(lexicon):
+    lexicon.write_text('TEA 1 2\nEAT 2 1\n')
+    assert Lexicon(lexicon).pronunciations['EAT'] == ['2', '1']
+    lexicon.write_text('TEA 1.0 T\nEAT 0.5\n')
+    with pytest.raises(BadInput, match='line 2: EAT has no pronunciation'):
+        Lexicon(lexicon)
+    lexicon.write_text('\n')
+    with pytest.raises(BadInput, match='has no words'):
+        Lexicon(lexicon)
+
+
+def test_silence_that_the_lexicon_lacks(lexicon):
+    for silence in '', 'sil':
+        with pytest.raises(BadInput, match=f"no phone is '{silence}'; .*likely SIL, which is added"):
+            Lexicon(lexicon, silence=silence)
+    lexicon.write_text('<sil> sil\nTEA T IY\n')
+    with pytest.raises(BadInput, match=r"no phone is 'SIL'; .* likely sil"):
+        Lexicon(lexicon)
+    assert Lexicon(lexicon, silence='sil').phones == ['sil', 'IY', 'T']
+
+
 @pytest.fixture
 def store(tmp_path):
     """store(name, texts, lengths) -> path of a store without targets."""
@@ -72,6 +104,13 @@ def test_nothing_is_changed_before_all_words_are_found(store, lexicon, text, lin
     with pytest.raises(BadInput, match=line):
         align_equal([a, b], Lexicon(lexicon), {})
     assert Store(a).targets is None
+
+
+def test_a_store_named_twice(store, lexicon):
+    path = store('a.h5', ['TEA'], [24])
+    with pytest.raises(BadInput, match=r'a\.h5: is named twice'):
+        align_equal([path, path.parent/'.'/'a.h5'], Lexicon(lexicon), {})
+    assert Store(path).targets is None
 
 
 def test_existing_targets_need_force(store, lexicon):

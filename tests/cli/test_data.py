@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 
 import h5py
 import kaldiio
@@ -124,6 +125,16 @@ def more(path, *rows):
     (lambda: more('d/utt2spk', 'a-1 b'), 'd/utt2spk: line 6: a-1 appears twice'),
     (lambda: pipe('cat d/feats.ark'), 'utterance b-3: is a shell command .*not run without --allow-pipes'),
     (lambda: write('d/frontend.json', '{'), 'd/frontend.json: not JSON'),
+    (lambda: write('d/frontend.json', '[]'), 'd/frontend.json: expected a dict'),
+    (lambda: write('d/frontend.json', '{"frame_shift": "x"}'), 'd/frontend.json: expected a dict with a frame_shift'),
+    (lambda: write('d/frontend.json', '{"frame_shift": NaN}'), 'd/frontend.json: expected a dict with a frame_shift'),
+    (lambda: os.mkdir('d/frontend.json'), 'd/frontend.json: .*Is a directory'),
+    (lambda: matrix(np.zeros((3, 0))), 'utterance b-1: '),
+    (lambda: write('d/text'), 'is in feats.scp but not in text'),
+    (lambda: write('d/utt2spk', *(f'{u} a b' for u in LENGTHS)), 'utterance a-1: expected one word'),
+    (lambda: write('d/text', 'a-1 \0'), 'd/text: line 1: a NUL'),
+    (lambda: os.symlink('nowhere', 's.h5'), 's.h5: exists; use --force'),
+    (lambda: os.mkdir('s.h5'), 's.h5: '),
     (lambda: write('s.h5', 'mine'), 's.h5: exists; use --force'),
 ])
 def test_bad_directories(harm, says, capfd):
@@ -177,12 +188,86 @@ def test_missing_alignments(capfd):
 
 
 def test_unusable_options(capfd):
-    refuses(['data', 'import', 'd', '--out', 's.h5', '--splice', '3,x'], '3,x: give L,R or N', capfd)
+    for splice in '3,x', '1_0', '9999999999', '101', '-1', '', '1,2,3', '٣':
+        refuses(['data', 'import', 'd', '--out', 's.h5', '--splice', splice], f'{splice}: give L,R or N', capfd)
+    refuses(['data', 'import', 'x'*300, '--out', 's.h5'], 'no such directory', capfd)
+    refuses(['data', 'import', 'd', '--out', ''], 'empty', capfd)
+    refuses(['data', 'features', 'd', '--out', ''], 'empty', capfd)
+    refuses(['data', 'features', 'd', '--out', 'x'*300], 'File name too long|wav.scp', capfd)
+    refuses(['data', 'features', 'd', '--out', 'f', '--sample-rate', '9'*30], 'not in the range', capfd)
+    refuses(['data', 'import', 'd', '--out', 's.h5', '--ali', '', '--num-pdfs', '7'], 'names no file', capfd)
+    refuses(['data', 'import', 'd', '--out', 's.h5', '--ali', 'pdf.scp', '--num-pdfs', '9'*30], 'in the range', capfd)
+    refuses(['align', 'equal', 's.h5', '--lexicon', 'd', '--states', '9'*30], 'not in the range', capfd)
+    refuses(['align', 'equal', 's.h5', '--lexicon', 'd'], 'd: Is a directory; expected a text file', capfd)
     refuses(['data', 'import', 'd', '--out', 'no/s.h5'], 'no/s.h5: its folder does not exist', capfd)
     refuses(['data', 'info', 'none.h5'], 'none.h5: no such store', capfd)
     refuses(['data', 'info', 'lexicon.txt'], 'lexicon.txt: not a store', capfd)
     refuses(['data', 'pack', 'none.h5', '--out', 's.h5'], 'none.h5: no such store', capfd)
     refuses(['data', 'check', 'none'], 'none: no such store', capfd)
+
+
+def test_empty_alignments_under_any_tolerance(capfd):
+    kaldiio.save_ark('pdf.ark', {u: np.zeros(T*(u != 'b-2'), np.int32) for u, T in LENGTHS.items()}, 'pdf.scp')
+    refuses(['data', 'import', 'd', '--out', 's.h5', '--ali', 'pdf.scp', '--num-pdfs', '7', '--length-tolerance', '99'],
+            'utterance b-2: has no targets', capfd)
+
+
+def test_provenance_keeps_zeros():
+    main(['data', 'import', 'd', '--out', 's.h5', '--deltas', '0'])
+    assert Store('s.h5').provenance['options']['deltas'] == 0
+    assert 'force' not in Store('s.h5').provenance['options']
+
+
+def slow_features():
+    soundfile.write('r.wav', np.zeros(16000), 16000)
+    write('d/wav.scp', *(f'{u} {"exec sleep 60" if u == "b-3" else "cat r.wav"} |' for u in LENGTHS))
+    return ['data', 'features', 'd', '--out', 'new/f', '--nj', '2', '--allow-pipes']
+
+
+def slow_import():
+    kaldiio.save_mat('m', np.ones((9, 4), np.float32))
+    write('d/feats.scp', *(f'{u} sleep 0.4; cat m |' for u in LENGTHS))
+    return ['data', 'import', 'd', '--out', 's.h5', '--allow-pipes']
+
+
+def appears(pattern, seconds=60):
+    end = time.monotonic() + seconds
+    while not list(pathlib.Path().rglob(pattern)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize('slow', [slow_features, slow_import])
+def test_sigterm_leaves_neither_files_nor_processes(slow):
+    command = slow()
+    before = contents()
+    job = subprocess.Popen([sys.executable, '-m', 'hpcasr', *command], stderr=subprocess.PIPE, start_new_session=True)
+    appears('*.tmp-*')
+    time.sleep(0.5)
+    job.terminate()
+    assert job.communicate(timeout=20)[1] == b'hpcasr: error: ended by SIGTERM before it was done\n'
+    assert job.returncode == 143 and contents() == before
+    assert gone(job.pid), 'processes of its session are left'
+
+
+def test_workers_die_with_a_killed_command():
+    job = subprocess.Popen([sys.executable, '-m', 'hpcasr', *slow_features()], start_new_session=True)
+    appears('*.tmp-*')
+    time.sleep(0.5)
+    job.kill()
+    job.wait()
+    assert gone(job.pid)
+
+
+def gone(group, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_pipe_in_wav_scp_is_not_run(capfd):

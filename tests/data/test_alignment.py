@@ -1,4 +1,5 @@
 import gzip
+import os
 
 import kaldiio
 import numpy as np
@@ -43,6 +44,55 @@ def test_truncated_vectors(tmp_path, vectors, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(BadInput, match='make the alignment again'):
         open_alignment(str(path))
+
+
+def test_text_with_tabs_and_empty_vectors(tmp_path):
+    (tmp_path/'pdf.ark').write_text('\nu1\t1 2\nu2\nu3 \n u4 7\r\n')
+    source = open_alignment(str(tmp_path/'pdf.ark'))
+    assert get(source, ['u1', 'u2', 'u3', 'u4']) == {'u1': [1, 2], 'u2': [], 'u3': [], 'u4': [7]}
+
+
+def test_unwanted_vectors_are_not_kept(tmp_path, vectors):
+    kaldiio.save_ark(str(tmp_path/'pdf.ark'), vectors)
+    source = open_alignment(str(tmp_path/'pdf.ark'))
+    source.rewind({'u1', 'u2'})
+    source.get('u2')
+    assert list(source.passed) == ['u1']
+
+
+def test_what_cannot_be_read_twice(tmp_path):
+    os.mkfifo(tmp_path/'fifo')
+    for name in 'ark:-', '-', f'ark:{tmp_path}/fifo':
+        with pytest.raises(BadInput, match='is read more than once'):
+            open_alignment(name)
+    for name in '', 'ark:', ' ':
+        with pytest.raises(BadInput, match='names no file'):
+            open_alignment(name)
+
+
+def test_compressed_archives_are_recognized(tmp_path):
+    (tmp_path/'pdf.1.gz').write_bytes(gzip.compress(b'u1 1 2\n'))
+    with pytest.raises(BadInput, match=r'pdf.1.gz: is compressed; use --ali "ark:gunzip -c \S*pdf.1.gz \|"'):
+        open_alignment(str(tmp_path/'pdf.1.gz'))
+    with pytest.raises(BadInput, match=r'pdf.1.gz \| gunzip -c \|"'):
+        open_alignment(f'ark:cat {tmp_path}/pdf.1.gz |')
+
+
+@pytest.mark.parametrize('raw', [b'\x1b[2J' + bytes(range(128, 256))*9 + b' x\n',
+                                 b'u1 \0B\4' + (2**31 - 1).to_bytes(4, 'little')])
+def test_messages_stay_short_and_printable(tmp_path, raw):
+    (tmp_path/'pdf.ark').write_bytes(raw)
+    with pytest.raises(BadInput, match='make the alignment again') as e:
+        open_alignment(str(tmp_path/'pdf.ark'))
+    assert str(e.value).isprintable() and len(str(e.value)) < 500
+
+
+def test_integer_vectors_have_no_ranges(tmp_path, vectors):
+    kaldiio.save_ark(str(tmp_path/'pdf.ark'), vectors, str(tmp_path/'pdf.scp'))
+    entry = (tmp_path/'pdf.scp').read_text().split()[1]
+    (tmp_path/'r.scp').write_text(f'u0 {entry}[0:1]\n')
+    with pytest.raises(BadInput, match=r'utterance u0: .* has a range'):
+        get(open_alignment(str(tmp_path/'r.scp')), ['u0'])
 
 
 def test_a_command_that_fails(tmp_path):

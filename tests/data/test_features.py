@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hpcasr.data.features import Features, make_features
+from hpcasr.data.features import Features, make_features, ordered
 from hpcasr.data.kaldi import Scp, table
 from hpcasr.errors import BadInput
 
@@ -101,12 +101,83 @@ def test_compression(speech, tmp_path):
     np.testing.assert_allclose(small, plain, atol=np.ptp(plain)/64)
 
 
-def test_the_directory_may_be_its_own_output(speech):
-    make_features(speech, speech, Features())
-    assert sorted(table(speech/'text')) == ['r0', 'r1']
-    assert Scp(speech/'feats.scp').matrix('r0').shape == (98, 40)
-    with pytest.raises(BadInput, match='has features already; use --force'):
-        make_features(speech, speech, Features())
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+def test_the_source_is_never_written_over(speech, tmp_path):
+    (tmp_path/'link').symlink_to(speech)
+    before = contents(tmp_path)
+    for out in speech, tmp_path/'link':
+        with pytest.raises(BadInput, match='is the source itself'):
+            make_features(speech, out, Features(), force=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize('name', ['text', 'feats.ark', 'cmvn.scp', 'segments'])
+def test_nothing_is_replaced_without_force_and_nothing_stale_is_left_with_it(speech, tmp_path, name):
+    out = tmp_path/'out'
+    out.mkdir()
+    (out/name).write_text('mine\n')
+    (out/'notes').write_text('mine\n')
+    with pytest.raises(BadInput, match=f'out: has {name} already; use --force'):
+        make_features(speech, out, Features())
+    assert sorted(p.name for p in out.iterdir()) == sorted([name, 'notes'])
+    make_features(speech, out, Features(), force=True)
+    make_features(speech, tmp_path/'fresh', Features())
+    assert {p.name for p in out.iterdir()} == {p.name for p in (tmp_path/'fresh').iterdir()} | {'notes'}
+    assert 'mine' not in (out/'text').read_text()
+
+
+def test_a_recording_that_two_places_hold(speech, tmp_path, monkeypatch):
+    (tmp_path/'elsewhere/audio').mkdir(parents=True)
+    soundfile.write(tmp_path/'elsewhere/audio/r0.wav', tone(1), RATE)
+    monkeypatch.chdir(tmp_path/'elsewhere')
+    with pytest.raises(BadInput, match=r'recording r0: audio/r0.wav is both \./audio/r0.wav and .*; write absolute'):
+        make_features(speech, tmp_path/'out', Features())
+    monkeypatch.chdir(tmp_path)
+    make_features('train', 'out', Features())
+    assert table('out/wav.scp')['r0'] == str(tmp_path/'audio/r0.wav')
+
+
+def test_a_segment_may_end_half_a_second_too_late(speech, tmp_path):
+    (speech/'utt2spk').write_text('a s\n')
+    (speech/'text').unlink()
+    (speech/'segments').write_text('a r0 0.5 1.49\n')
+    make_features(speech, tmp_path/'out', Features())
+    assert len(Scp(tmp_path/'out/feats.scp').matrix('a')) == 48
+    (speech/'segments').write_text('a r0 0.5 1.51\n')
+    with pytest.raises(BadInput, match=r'ends after 1\.00 s'):
+        make_features(speech, tmp_path/'late', Features())
+
+
+def test_tasks_are_submitted_a_few_at_a_time():
+    submitted = []
+
+    class Done:
+        def __init__(self, task):
+            submitted.append(task)
+            self.task = task
+
+        def result(self):
+            return self.task
+
+    for n, result in enumerate(ordered(Done, range(50), 4)):
+        assert result == n and len(submitted) <= n + 4
+    assert n == 49
+
+
+def test_no_process_for_one_recording(speech, tmp_path, monkeypatch):
+    monkeypatch.setattr('hpcasr.data.features.ProcessPoolExecutor', None)
+    (speech/'wav.scp').write_text('r0 audio/r0.wav\n')
+    make_features(speech, tmp_path/'out', Features(), jobs=8)
+
+
+def test_parents_made_for_nothing_are_removed(speech, tmp_path):
+    broken_audio(speech)
+    with pytest.raises(BadInput):
+        make_features(speech, tmp_path/'exp/fbank/train', Features())
+    assert not (tmp_path/'exp').exists()
 
 
 @pytest.mark.parametrize('options, line', [
@@ -148,8 +219,54 @@ def malformed(speech):
     (speech/'segments').write_text('a r0 x y\n')
 
 
+def infinite(speech):
+    (speech/'segments').write_text('a r0 nan 1\n')
+
+
+def endless(speech):
+    (speech/'segments').write_text('a r0 0 inf\n')
+
+
+def streamed(speech):
+    """As a program that cannot seek leaves it: the header says 0 bytes of data."""
+    raw = bytearray((speech.parent/'audio/r0.wav').read_bytes())
+    at = raw.index(b'data') + 4
+    raw[at:at+4] = bytes(4)
+    (speech.parent/'audio/r0.wav').write_bytes(raw)
+
+
+def telephone(speech):
+    soundfile.write(speech.parent/'audio/r1.flac', tone(1, 8000), 8000)
+
+
+def short(speech):
+    for name in 'r0.wav', 'r1.flac':
+        soundfile.write(speech.parent/'audio'/name, tone(0.02), RATE)
+
+
+def no_recordings(speech):
+    (speech/'wav.scp').write_text('')
+
+
+def no_segments(speech):
+    (speech/'segments').write_text('')
+
+
+def no_speakers(speech):
+    (speech/'utt2spk').unlink()
+
+
+def two_speakers(speech):
+    (speech/'utt2spk').write_text('r0 r0 r1\nr1 r1\n')
+
+
 @pytest.mark.parametrize('jobs', [1, 2])
 @pytest.mark.parametrize('harm, line', [
+    (infinite, 'utterance a: nan'), (endless, r'utterance a: 0.0 \.\. inf s'), (no_recordings, 'has no recordings'),
+    (streamed, 'recording r0: .*r0.wav: has no samples, .*sox --ignore-length FILE'),
+    (telephone, 'recording r1: .*has 8000 Hz, .*use --sample-rate 8000'), (no_segments, 'has no utterances'),
+    (short, 'no utterance is as long as a window'), (no_speakers, 'utt2spk: No such file'),
+    (two_speakers, "utterance r0: expected one word, its speaker, got 'r0 r1'"),
     (broken_audio, 'recording r1: .*not readable as wav'), (missing_audio, 'recording r1: audio/r1.flac: no such file'),
     (stereo, 'recording r1: .* has 2 channels; make it mono'), (pipe, 'recording r1: .*--allow-pipes'),
     (unknown_recording, 'utterance b: recording r7 is not in wav.scp'), (no_interval, 'utterance a: 0.5 .. 0.2 s'),

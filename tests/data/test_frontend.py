@@ -51,6 +51,24 @@ def test_a_constant_column_is_only_centred():
     np.testing.assert_allclose(stats.apply(x), [[0, -1], [0, 1]], atol=1e-6)
 
 
+@pytest.mark.parametrize('mean, sd', [(1e6, 5), (0, 3e-6), (-1e4, 1e-2)])
+def test_columns_of_any_scale_get_unit_variance(rng, mean, sd):
+    parts = [rng.normal(mean, sd, (500, 1)).astype(np.float32) for _ in range(5)]
+    stats = Cmvn(1)
+    for x in parts:
+        stats.add(x)
+    y = np.concatenate([stats.apply(x) for x in parts])
+    np.testing.assert_allclose([y.mean(), y.std()], [0, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize('value', [0, 0.1, 1e6])
+def test_constant_columns_of_many_utterances_become_zero(value):
+    stats, x = Cmvn(3), deltas(np.full((30, 1), value, np.float32))
+    for _ in range(1000):
+        stats.add(x)
+    np.testing.assert_array_equal(stats.apply(x), np.zeros((30, 3)))
+
+
 def test_mean_normalization_commutes_with_deltas(rng):
     """Without the variance the front end is apply-cmvn followed by add-deltas, but for the small mean of the deltas."""
     x = rng.normal(3, 1, (50, 4)).astype(np.float32)

@@ -4,7 +4,7 @@ import kaldiio
 import numpy as np
 import pytest
 
-from hpcasr.data.kaldi import Scp, table
+from hpcasr.data.kaldi import Scp, table, words
 from hpcasr.errors import BadInput
 
 
@@ -46,6 +46,41 @@ def test_ranges_are_inclusive(matrices, tmp_path):
     assert len(scp.matrix('late')) == 50
     with pytest.raises(BadInput, match='outside of the matrix of 200 x 13'):
         scp.matrix('out')
+
+
+def test_a_range_may_reach_three_frames_beyond(matrices, tmp_path):
+    _, scp = matrices()
+    entry = scp.entries['u2']
+    (tmp_path/'r.scp').write_text(f'in {entry}[150:202]\nout {entry}[150:203]\nwide {entry}[0:9,0:13]\n')
+    scp = Scp(tmp_path/'r.scp')
+    assert len(scp.matrix('in')) == 50
+    for key in 'out', 'wide':
+        with pytest.raises(BadInput, match='outside of the matrix of 200 x 13'):
+            scp.matrix(key)
+
+
+@pytest.mark.parametrize('here, there', [('x', 'y'), ('y', 'x')])
+def test_a_path_that_means_two_files_is_refused(tmp_path, monkeypatch, here, there):
+    for name in 'x', 'y':
+        (tmp_path/name).mkdir()
+        kaldiio.save_mat(str(tmp_path/name/'f.mat'), np.ones((2, 3), np.float32))
+        (tmp_path/name/'f.scp').write_text('u f.mat\n')
+    monkeypatch.chdir(tmp_path/here)
+    with pytest.raises(BadInput, match=rf'utterance u: f.mat is both \./f.mat and \.\./{there}/f.mat; write absolute'):
+        Scp(f'../{there}/f.scp').matrix('u')
+    assert Scp('f.scp').matrix('u').shape == Scp(tmp_path/here/'f.scp').matrix('u').shape == (2, 3)
+    (tmp_path/there/'f.scp').write_text(f'u {tmp_path}/{there}/f.mat\n')
+    assert Scp(f'../{there}/f.scp').matrix('u').shape == (2, 3)
+
+
+@pytest.mark.parametrize('entry', ['f.ark:99999999999999999999999', f'f.ark:{"9"*5000}', 'x'*300, 'x'*5000,
+                                   f'f.ark:3[0:{"9"*5000}]'])
+def test_entries_out_of_all_bounds(matrices, tmp_path, entry):
+    matrices()
+    (tmp_path/'r.scp').write_text(f'u {entry}\n')
+    with pytest.raises(BadInput, match='utterance u: ') as e:
+        Scp(tmp_path/'r.scp').matrix('u')
+    assert len(str(e.value)) < 700
 
 
 def test_paths_relative_to_the_scp(matrices, tmp_path):
@@ -114,6 +149,12 @@ def test_tables(tmp_path):
     assert table(path) == {'b': 'TWO  WORDS', 'a': 'ONE', 'c': ''}
     path.write_text('a ONE\na TWO\n')
     with pytest.raises(BadInput, match='line 2: a appears twice'):
+        table(path)
+    path.write_bytes(b'\xef\xbb\xbfa ONE\r\nb\xc2\xa0c TWO\xc2\xa0\r\n')
+    assert table(path) == {'a': 'ONE', 'b\xa0c': 'TWO\xa0'}
+    assert words(' a\xa0b\tc ') == ['a\xa0b', 'c']
+    path.write_bytes(b'a ONE\nb \0\n')
+    with pytest.raises(BadInput, match='line 2: a NUL character'):
         table(path)
     path.write_bytes(b'a \xff\n')
     with pytest.raises(BadInput, match='not UTF-8'):
