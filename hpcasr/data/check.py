@@ -1,5 +1,6 @@
 """Is a store or a Kaldi data directory what it should be?  One line for every problem."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ TABLES = *BY_UTTERANCE, 'wav.scp', 'spk2utt', 'spk2gender'
 
 def problems(path, allow_pipes=False, progress=silent):
     """Lines, none if all is well.  Raises BadInput for what is neither a store nor a directory."""
-    if str(path) and Path(path).is_dir():
+    if os.path.isdir(path):
         return check_directory(Path(path), allow_pipes, progress)
     return check_store(path, progress)
 

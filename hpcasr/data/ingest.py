@@ -105,8 +105,6 @@ def how_made(path):
 def ingest(source, out, splice=(0, 0), dtype='float32', provenance=None, force=False, progress=silent):
     """Write the store `out` from the Ingest `source`; nothing is written before all of it has been read once."""
     refuse_existing(out, force)
-    if os.path.islink(out) and not force:  # to nowhere
-        raise BadInput(f'{out}: exists; use --force to replace it')
     utterances = source.survey(progress)
     names = [str(k) for k in range(source.num_targets)] if source.alignment else None
     dim = source.columns*(1 + source.frontend.deltas)

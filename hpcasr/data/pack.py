@@ -1,6 +1,6 @@
 """Stores into one store: merged, or cut down to some utterances or speakers."""
 
-from hpcasr.data.kaldi import lines
+from hpcasr.data.kaldi import lines, words
 from hpcasr.data.progress import silent
 from hpcasr.data.store import Store
 from hpcasr.data.store_file import reading, refuse_damage
@@ -58,7 +58,7 @@ def told(value):
 
 def ids(path):
     """The first words of the lines of a file, or None."""
-    return None if path is None else {line.split()[0] for _, line in lines(path)}
+    return None if path is None else {words(line)[0] for _, line in lines(path)}
 
 
 def choose(stores, utterances, speakers):

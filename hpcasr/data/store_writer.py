@@ -123,7 +123,7 @@ def refuse_existing(path, force):
         raise BadInput(f'{path}: is a directory; give the name of a file in it')
     if not os.path.isdir(os.path.dirname(path) or '.'):
         raise BadInput(f'{path}: its folder does not exist; make it first')
-    if os.path.exists(path) and not force:
+    if os.path.lexists(path) and not force:  # also a link to nowhere
         raise BadInput(f'{path}: exists; use --force to replace it')
 
 
