@@ -55,7 +55,8 @@ class Run:
         comm.compare({'store': self.task.corpus.digest, 'dev store': self.task.dev.digest, **self.network.shape()})
         comm.first(experiment.claim, request)
         start = self.find_start()
-        comm.first(experiment.describe, request, config, self.versions)  # from here on something is written
+        # from here on something is written
+        comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library})
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
         self.announce(*start)
         self.clock = Clock(comm, self.loader)

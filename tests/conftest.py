@@ -60,7 +60,7 @@ def hpcasr(tmp_path):
     return lambda *args, **options: launch(tmp_path, *args, **options)
 
 
-def launch(folder, *args, ranks=0, timeout=120, status=0, script=None, env=None):
+def launch(folder, *args, ranks=0, timeout=60, status=0, script=None, env=None):
     """Run one command; check its exit status (None: any); return the CompletedProcess with text output.
 
     script   [path, arguments ...] of a script to run in place of `python -m hpcasr`

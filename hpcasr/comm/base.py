@@ -9,11 +9,13 @@ class Comm:
     """A group of learners, seen from one of them.
 
     rank, size     this learner, of how many
+    library        what carries the messages, with its version
     bytes_sent     payload handed to the network so far
     seconds        time spent inside exchanges so far, waiting for slower learners included
     """
 
     rank, size = 0, 1
+    library = 'none'
 
     def __init__(self):
         self.bytes_sent, self.seconds = 0, 0.0

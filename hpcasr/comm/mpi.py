@@ -16,6 +16,7 @@ class MPIComm(Comm):
         super().__init__()
         self.mpi = mpi.Dup()  # our messages cannot meet those of other libraries
         self.rank, self.size = self.mpi.rank, self.mpi.size
+        self.library = ' '.join(MPI.Get_library_version().split('\n')[0].strip('\0').split())
         self.inboxes = {}
 
     def start_sum(self, x):

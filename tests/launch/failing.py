@@ -8,12 +8,19 @@ import pathlib
 import resource
 import signal
 import sys
+import traceback
 
 from hpcasr import cli, launcher
 
 
 def exception():
     raise ArithmeticError('made by the test')
+
+
+def broken_handler():
+    """An exception whose handling fails in its turn, as a mistake in our own code would."""
+    traceback.format_exc = None
+    exception()
 
 
 def full_disk():
@@ -34,6 +41,7 @@ def parent_of(pid, name):
 
 MISHAPS = {
     'exception': exception,
+    'broken-handler': broken_handler,
     'exit': lambda: os._exit(0),
     'exit-75': lambda: os._exit(75),
     'sys-exit': lambda: sys.exit(0),

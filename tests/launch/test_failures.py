@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.launch, pytest.mark.timeout(120)]
 
 @pytest.mark.parametrize('ranks', [2, 3])
 @pytest.mark.parametrize('mishap, said', [
-    ('exception', 'ArithmeticError: made by the test'), ('exit', 'ended without finishing its work, with status 0'),
+    ('exception', 'ArithmeticError: made by the test'), ('broken-handler', 'made by the test'), ('exit', 'ended without finishing its work, with status 0'),
     ('exit-75', 'ended without finishing its work, with status 75'), ('sys-exit', 'SystemExit'),
     ('kill', 'was ended by SIGKILL'), ('kill-supervisor', '')])
 def test_a_rank_that_fails_ends_the_job(train, tmp_path, mishap, said, ranks):
