@@ -1,7 +1,5 @@
 """A rank that fails, in whatever way, ends the job, is named, and never looks like success."""
 
-from time import monotonic
-
 import pytest
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(120)]
@@ -9,13 +7,12 @@ pytestmark = [pytest.mark.launch, pytest.mark.timeout(120)]
 
 @pytest.mark.parametrize('ranks', [2, 3])
 @pytest.mark.parametrize('mishap, said', [
-    ('exception', 'ArithmeticError: made by the test'), ('broken-handler', 'made by the test'), ('exit', 'ended without finishing its work, with status 0'),
+    ('exception', 'ArithmeticError: made by the test'), ('broken-handler', 'made by the test'),
+    ('exit', 'ended without finishing its work, with status 0'),
     ('exit-75', 'ended without finishing its work, with status 75'), ('sys-exit', 'SystemExit'),
     ('kill', 'was ended by SIGKILL'), ('kill-supervisor', '')])
 def test_a_rank_that_fails_ends_the_job(train, tmp_path, mishap, said, ranks):
-    tic = monotonic()
     done = train(ranks, '--out', 'exp/x', mishap=(mishap, ranks - 1, 3), status=None)
-    assert monotonic() - tic < 60  # a guard against a hang, not a figure
     assert done.returncode != 0
     assert said in done.stderr
     if said:
