@@ -20,7 +20,7 @@ class Clock:
         """Since the last call: seconds in all, in exchanges, waiting for data; bytes sent."""
         now = self.now()
         past, self.last = now - self.last, now
-        return dict(zip(('seconds', 'exchange_share', 'data_share', 'bytes_sent'), past.tolist(), strict=True))
+        return dict(zip(('seconds', 'exchange_seconds', 'data_seconds', 'bytes_sent'), past.tolist(), strict=True))
 
     def epoch(self):
         """The Shares since the last epoch."""

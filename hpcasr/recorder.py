@@ -61,8 +61,8 @@ class Recorder:
         lines = [line for line in path.read_bytes().splitlines(True) if within(line, samples)]
         draft.write_bytes(b''.join(lines))
         os.replace(draft, path)
-        self.metrics.close()
-        self.metrics = open(path, 'ab', buffering=0)
+        old, self.metrics = self.metrics, open(path, 'ab', buffering=0)
+        old.close()
 
     def step(self, *, samples, epoch, lr, **sums):
         """One step.  `sums` (frames, loss, errors, seconds of ...) are added up until the next line."""
@@ -134,8 +134,8 @@ def means(sums):
     """Sums over some steps as the figures people read."""
     frames, seconds = max(sums['frames'], 1), max(sums['seconds'], 1e-9)
     return {'ce': sums['loss']/frames, 'fer': sums['errors']/frames, 'frames_per_second': sums['frames']/seconds,
-            **{k: v/seconds for k, v in sums.items() if k.endswith('_share')},
-            'seconds': seconds, 'bytes_sent': sums.get('bytes_sent', 0)}
+            'exchange_share': sums['exchange_seconds']/seconds, 'data_share': sums['data_seconds']/seconds,
+            'seconds': seconds, 'bytes_sent': sums['bytes_sent']}
 
 
 def within(line, samples):

@@ -12,7 +12,7 @@ from hpcasr.recorder import Recorder, Silent, get_recorder
 
 def step(recorder, samples, loss=10.0):
     recorder.step(samples=samples, epoch=samples/100, lr=0.1, frames=5, loss=loss, errors=1, seconds=0.5,
-                  exchange_share=0.1, data_share=0.05, bytes_sent=8)
+                  exchange_seconds=0.1, data_seconds=0.05, bytes_sent=8)
 
 
 def lines(path):
