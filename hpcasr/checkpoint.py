@@ -93,7 +93,8 @@ class Checkpoints:
 
     def look(self):
         """Find it, and set aside what is not whole: as NAME.bad it is neither counted nor deleted any more."""
-        self.tidy()
+        with writing(self.root, 'make it writable, or choose another --out'):
+            self.tidy()
         damaged = {}
         for path in self.paths():
             try:
@@ -101,8 +102,9 @@ class Checkpoints:
             except BadInput as e:
                 damaged[path] = str(e)
                 continue
-            for bad in damaged:
-                os.rename(bad, free_name(bad))
+            with writing(self.root, 'make it writable, or choose another --out'):
+                for bad in damaged:
+                    os.rename(bad, free_name(bad))
             return path, manifest, list(damaged.values())
         if damaged:
             raise BadInput(f'{self.root}: all {len(damaged)} checkpoints are damaged ({next(iter(damaged.values()))}); '

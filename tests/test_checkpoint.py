@@ -99,6 +99,18 @@ def test_new_ones_stay_beside_damaged_ones(tmp_path):
     assert c.newest()[0].name == '000000000002'
 
 
+def test_a_damaged_one_that_cannot_be_set_aside_is_bad_input(tmp_path, monkeypatch):
+    c = Checkpoints(tmp_path, Comm())
+    c.save(1, state(), {}, FACTS)
+    spoil(c.save(2, state(), {}, FACTS), 'flip')
+
+    def read_only(*_):
+        raise OSError(30, 'Read-only file system')
+    monkeypatch.setattr('os.rename', read_only)
+    with pytest.raises(BadInput, match='Read-only file system; make it writable'):
+        c.newest()
+
+
 def test_what_a_killed_run_left_is_tidied(tmp_path):
     c = Checkpoints(tmp_path, Comm())
     c.save(1, state(1), {}, FACTS)
