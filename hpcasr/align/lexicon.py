@@ -1,5 +1,7 @@
 """Pronunciations, and the numbers of the phone states that they give."""
 
+import re
+
 from hpcasr.data.kaldi import lines, words
 from hpcasr.errors import BadInput
 
@@ -13,16 +15,23 @@ class Lexicon:
     phones   silence first, the others sorted; state s of phone p is pdf p*states + s
     silence  a phone of the lexicon; SIL is added to a lexicon without silence
     oov      word of the lexicon that stands for words it lacks; None: those are errors
+    stress   whether AH0 and AH1 are two phones; if not, the digits at the end of phones are dropped
+    variants {word: [(probability, phones)]}, every pronunciation once, the most probable first
     """
 
-    def __init__(self, path, states=3, silence='SIL', oov=None):
+    def __init__(self, path, states=3, silence='SIL', oov=None, stress=True):
         self.path, self.states, self.silence = path, states, silence
         entries = read(path)
+        if not stress:
+            entries = [(p, word, [without_stress(phone) for phone in phones]) for p, word, phones in entries]
         phones = {phone for _, _, pronunciation in entries for phone in pronunciation}
         self.refuse_unknown_silence(phones)
-        self.pronunciations = {}
-        for _, word, pronunciation in sorted(entries, key=lambda entry: -entry[0]):  # stable: else the first
-            self.pronunciations.setdefault(word, pronunciation)
+        self.variants = {}
+        for probability, word, pronunciation in sorted(entries, key=lambda entry: -entry[0]):  # stable: else the first
+            known = self.variants.setdefault(word, [])
+            if pronunciation not in [phones for _, phones in known]:
+                known.append((probability, pronunciation))
+        self.pronunciations = {word: known[0][1] for word, known in self.variants.items()}
         self.phones = [silence, *sorted(phones - {silence})]
         self.index = {phone: p for p, phone in enumerate(self.phones)}
         if oov is not None and oov not in self.pronunciations:
@@ -53,6 +62,11 @@ class Lexicon:
     def pdfs(self, phones):
         """The states of a sequence of phones, in order."""
         return [self.index[phone]*self.states + s for phone in phones for s in range(self.states)]
+
+
+def without_stress(phone):
+    """AH0, AH1, AH2 → AH; what is no ARPABET vowel stays as it is."""
+    return re.sub(r'^([A-Z]{2})[012]$', r'\1', phone)
 
 
 def read(path):
