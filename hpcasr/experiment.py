@@ -2,6 +2,7 @@
 
 EXP/config.toml      the resolved configuration; `hpcasr train --config EXP/config.toml` repeats the run
 EXP/versions.json    code, libraries, world, data
+EXP/model.json       what the network takes and gives, for recognition (acoustic/card.py)
 EXP/metrics.jsonl    recorder.py
 EXP/checkpoints/     checkpoint.py
 EXP/DONE             written when everything has succeeded, with the checksum of the final parameters
@@ -22,7 +23,7 @@ import hpcasr
 from hpcasr.checkpoint import sync_directory, write_file, writing
 from hpcasr.errors import BadInput
 
-OURS = 'config.toml', 'versions.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', 'DONE', 'curves.png'
+OURS = 'config.toml', 'versions.json', 'model.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', 'DONE', 'curves.png'
 LOCKS = []  # open files: closed, and so released, when the process ends
 
 
@@ -66,13 +67,17 @@ def is_ours(path):
         return False
 
 
-def describe(request, config, versions):
-    """Write what was asked for, and with what; what was there goes, unless the run goes on.  Called by one rank."""
+def describe(request, config, versions, card):
+    """Write what was asked for, with which versions, and what the model takes and gives.  Called by one rank.
+
+    What was there goes, unless the run goes on.
+    """
     path = pathlib.Path(request.out)
     with writing(path, 'choose another --out'):
         for name in ['DONE'] if request.resume == 'auto' else OURS:  # work goes on here: it is not done
             remove(path/name)
         write_file(path/'versions.json', (json.dumps(versions, indent=1) + '\n').encode())
+        write_file(path/'model.json', (json.dumps(card) + '\n').encode())
         write_file(path/'config.toml', toml(config).encode())
 
 

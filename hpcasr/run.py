@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hpcasr import experiment, resume
+from hpcasr.acoustic.card import card
 from hpcasr.algorithms import get_algorithm
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
@@ -56,7 +57,8 @@ class Run:
         comm.first(experiment.claim, request)
         start = self.find_start()
         # from here on something is written
-        comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library})
+        comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library},
+                   card(self.task.corpus, config.data.chunk))
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
         self.announce(*start)
         self.clock = Clock(comm, self.loader)

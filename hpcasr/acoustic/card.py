@@ -1,0 +1,44 @@
+"""EXP/model.json: what the network of an experiment takes and gives, so that recognition needs nothing but EXP."""
+
+import json
+import pathlib
+
+from hpcasr.align.lexicon import Lexicon
+from hpcasr.align.tree import Tree
+from hpcasr.errors import BadInput
+
+NAME = 'model.json'
+FORMAT = 'hpcasr-model', 1
+
+
+def card(corpus, chunk):
+    """The dict to write, for a network trained on the Corpus in chunks of `chunk` frames.
+
+    columns, splice, frontend   of the features: before splicing, the frames put side by side, how they were made
+    counts                      [K] frames of every target in the training data: the priors
+    tree, lexicon               JSON texts, None where the targets came without
+    """
+    tree, lexicon = (getattr(corpus, what, None) for what in ('tree', 'lexicon'))
+    return {'format': FORMAT[0], 'version': FORMAT[1], 'columns': int(corpus.frames.shape[1]),
+            'splice': list(corpus.splice), 'frontend': getattr(corpus, 'frontend', {}), 'chunk': chunk,
+            'counts': corpus.counts().tolist(), 'target_names': list(corpus.target_names),
+            'tree': tree and tree.dumps(), 'lexicon': lexicon and lexicon.dumps()}
+
+
+def read_card(folder):
+    """The dict of FOLDER/model.json, `tree` and `lexicon` as objects or None.  Raises BadInput."""
+    path = pathlib.Path(folder)/NAME
+    try:
+        found = json.loads(path.read_text())
+        if (found['format'], found['version']) != FORMAT:
+            raise ValueError(f'{found["format"]} {found["version"]}')
+        missing = {'columns', 'splice', 'frontend', 'chunk', 'counts', 'tree', 'lexicon'} - set(found)
+        if missing:
+            raise ValueError(f'says nothing of {", ".join(sorted(missing))}')
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}; give the directory of an experiment that hpcasr train made') from None
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise BadInput(f'{path}: not the description of a model ({e}); train again') from None
+    found['tree'] = found['tree'] and Tree.loads(found['tree'], path)
+    found['lexicon'] = found['lexicon'] and Lexicon.loads(found['lexicon'], path)
+    return found

@@ -1,0 +1,96 @@
+"""A trained network as the acoustic model of a hybrid recognizer: p(x|s) ∝ p(s|x)/p(s).
+
+Bourlard and Morgan, Connectionist Speech Recognition, 1994.
+"""
+
+import pathlib
+
+import numpy as np
+
+from hpcasr.acoustic.card import read_card
+from hpcasr.acoustic.windows import cut, join
+from hpcasr.backend import get_backend
+from hpcasr.checkpoint import Checkpoints, part, read_h5, verify
+from hpcasr.comm.base import Comm
+from hpcasr.config import resolve
+from hpcasr.data.corpus import splice
+from hpcasr.errors import BadInput
+from hpcasr.model.network import build
+
+WINDOW, CONTEXT = 64, 32  # frames: of the window whose posteriors are used, and of what is computed to each side
+AT_ONCE = 64  # windows of a batch
+
+
+class Hybrid:
+    """The network of the experiment `path`, with the parameters of `checkpoint`: 'best', 'last' or a path.
+
+    window, context   frames: the utterance is computed in windows with context on both sides; window 0: as a whole
+    Raises BadInput where something is missing or damaged.
+    """
+
+    def __init__(self, path, checkpoint='best', window=WINDOW, context=CONTEXT):
+        self.path, self.window, self.context = pathlib.Path(path), window, context
+        self.card = read_card(path)
+        self.tree, self.lexicon, self.frontend = (self.card[k] for k in ('tree', 'lexicon', 'frontend'))
+        counts = np.array(self.card['counts'], float) + 1
+        self.num_pdfs, self.log_priors = len(counts), np.log(counts/counts.sum()).astype(np.float32)
+        self.columns, self.splice = self.card['columns'], tuple(self.card['splice'])
+        self.dim = self.columns*(1 + sum(self.splice))
+        self.checkpoint = find(self.path, checkpoint)
+        self.network = self.load()
+
+    def load(self):
+        config = resolve(self.path/'config.toml')
+        network = build(config.model, self.dim, self.num_pdfs, config.train.dtype, get_backend(config.train.backend))
+        manifest = verify(self.checkpoint)
+        if manifest['shape'] != network.shape():
+            raise BadInput(f'{self.checkpoint}: its parameters do not fit {self.path}/config.toml and model.json; '
+                           'were files of two experiments mixed?')
+        network.params.load(part(read_h5(self.checkpoint/'shared.h5'), 'params'))
+        return network
+
+    def refuse_other(self, store):
+        """BadInput unless the frames of `store` are made as those of the training data were."""
+        if store.frames.shape[1] != self.columns or tuple(store.splice) != self.splice:
+            raise BadInput(f'{store.path}: {store.frames.shape[1]} columns spliced {store.splice}, but {self.path} was '
+                           f'trained on {self.columns} spliced {self.splice}; import it as the training data was')
+        theirs = getattr(store, 'frontend', {})
+        for key in sorted({*self.frontend, *theirs}):
+            if self.frontend.get(key) != theirs.get(key):
+                raise BadInput(f'{store.path}: front end: {key} is {theirs.get(key)}, but {self.path} was trained with '
+                               f'{self.frontend.get(key)}; make its features as those of the training data')
+
+    def loglikes(self, frames):
+        """ln p(s|x) - ln p(s), [T, num_pdfs] float32, of frames [T, columns]."""
+        y = self.log_posteriors(frames)
+        y -= self.log_priors
+        return y
+
+    def log_posteriors(self, frames):
+        """ln p(s|x), [T, num_pdfs] float32, of frames [T, columns]."""
+        x = self.spliced(frames)
+        window = self.window or len(x)
+        context = min(self.context, len(x)) if self.window else 0
+        chunks, mask = cut(x, window, context)
+        parts = [self.network.log_posteriors(chunks[:, k:k + AT_ONCE], mask[:, k:k + AT_ONCE])
+                 for k in range(0, chunks.shape[1], AT_ONCE)]
+        return np.ascontiguousarray(join(np.concatenate(parts, 1), window, context, len(x)), np.float32)
+
+    def spliced(self, frames):
+        x = np.empty((len(frames), self.dim), np.float32)
+        splice(np.asarray(frames), 0, len(frames), self.splice, x)
+        return x
+
+
+def find(path, checkpoint):
+    """The directory of a checkpoint of the experiment `path`."""
+    checkpoints = Checkpoints(path, Comm())
+    if checkpoint == 'best':
+        found = checkpoints.best() or next(iter(checkpoints.paths()), None)
+    elif checkpoint == 'last':
+        found = next(iter(checkpoints.paths()), None)
+    else:
+        found = pathlib.Path(checkpoint)
+    if found is None:
+        raise BadInput(f'{path}: has no checkpoint yet; train longer, or give another experiment')
+    return found

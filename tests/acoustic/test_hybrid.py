@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import pytest
+
+from hpcasr.acoustic import open_model
+from hpcasr.acoustic.hybrid import Hybrid
+from hpcasr.data.store import Store
+from hpcasr.errors import BadInput
+from tests import small
+from tests.conftest import launch
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+    """A folder with a store, and with exp/x trained on it for two epochs."""
+    folder = tmp_path_factory.mktemp('hybrid')
+    small.store(folder/'s.h5')
+    launch(folder, 'train', 's.h5', '--model', 'tiny', '--epochs', 2, '--batch', 4, '--out', 'exp/x')
+    return folder
+
+
+def test_scaled_likelihoods(experiment):
+    model, store = open_model(experiment/'exp/x'), Store(experiment/'s.h5')
+    model.refuse_other(store)
+    frames, _ = store.utterance(3)
+    p = np.exp(model.log_posteriors(frames).astype(float))
+    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+    prior = (store.counts() + 1)/(store.counts() + 1).sum()
+    np.testing.assert_allclose(model.loglikes(frames), np.log(p/prior), atol=1e-4)
+    assert model.tree is None and model.lexicon is None and model.num_pdfs == store.num_targets
+
+
+def test_it_is_the_network_that_was_scored(experiment):
+    """Frame errors of whole utterances agree roughly with the held-out score: the parameters are the trained ones."""
+    model, store = Hybrid(experiment/'exp/x', window=0), Store(experiment/'s.h5')
+    wrong = sum((model.log_posteriors(x).argmax(1) != y).sum() for x, y in map(store.utterance, range(30)))
+    scored = json.loads((experiment/'exp/x/DONE').read_text())['fer']
+    assert abs(wrong/store.num_frames - scored) < 0.25 and wrong/store.num_frames < 0.8
+
+
+def test_windows_hardly_matter(experiment):
+    store = Store(experiment/'s.h5')
+    frames = store.frames[:400]
+    a, b = (Hybrid(experiment/'exp/x', window=w).log_posteriors(frames) for w in (0, 64))
+    assert np.abs(a - b).max() < 0.05
+
+
+@pytest.mark.parametrize('spoil, line', [
+    (lambda x: (x/'model.json').unlink(), 'no acoustic model'),
+    (lambda x: (x/'model.json').write_text('{'), r'model\.json: not the description of a model'),
+    (lambda x: (x/'model.json').write_text('{"format": "hpcasr-model", "version": 1}'), 'says nothing of chunk'),
+    (lambda x: next(x.glob('checkpoints/*/shared.h5')).write_bytes(b'x'), 'does not match its checksum'),
+    (lambda x: (x/'config.toml').write_text((x/'config.toml').read_text().replace('tiny', 'small')), 'do not fit'),
+])
+def test_damaged_experiments(tmp_path, spoil, line):
+    small.store(tmp_path/'s.h5')
+    launch(tmp_path, 'train', 's.h5', '--model', 'tiny', '--epochs', 1, '--out', 'x')
+    spoil(tmp_path/'x')
+    with pytest.raises(BadInput, match=line):
+        open_model(tmp_path/'x')
+
+
+def test_other_features_are_refused(experiment, tmp_path):
+    other = Store(small.store(tmp_path/'o.h5', dim=6))
+    with pytest.raises(BadInput, match=r'o\.h5: 6 columns spliced .* trained on 5'):
+        open_model(experiment/'exp/x').refuse_other(other)
