@@ -58,7 +58,7 @@ class Run:
         start = self.find_start()
         # from here on something is written
         comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library},
-                   card(self.task.corpus, config.data.chunk))
+                   card(self.task.corpus, config.data.chunk, self.network.model.kind != 'dnn'))
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
         self.announce(*start)
         self.clock = Clock(comm, self.loader)

@@ -11,8 +11,11 @@ NAME = 'model.json'
 FORMAT = 'hpcasr-model', 1
 
 
-def card(corpus, chunk):
+def card(corpus, chunk, recurrent):
     """The dict to write, for a network trained on the Corpus in chunks of `chunk` frames.
+
+    A network with memory learned what `chunk` frames around a frame say: it is to recognize windows of 2·chunk frames
+    with `chunk` more on either side.
 
     columns, splice, frontend   of the features: before splicing, the frames put side by side, how they were made
     counts                      [K] frames of every target in the training data: the priors
@@ -20,8 +23,8 @@ def card(corpus, chunk):
     """
     tree, lexicon = (getattr(corpus, what, None) for what in ('tree', 'lexicon'))
     return {'format': FORMAT[0], 'version': FORMAT[1], 'columns': int(corpus.frames.shape[1]),
-            'splice': list(corpus.splice), 'frontend': getattr(corpus, 'frontend', {}), 'chunk': chunk,
-            'counts': corpus.counts().tolist(), 'target_names': list(corpus.target_names),
+            'splice': list(corpus.splice), 'frontend': getattr(corpus, 'frontend', {}), 'window': 2*chunk,
+            'context': chunk*recurrent, 'counts': corpus.counts().tolist(), 'target_names': list(corpus.target_names),
             'tree': tree and tree.dumps(), 'lexicon': lexicon and lexicon.dumps()}
 
 
@@ -32,7 +35,7 @@ def read_card(folder):
         found = json.loads(path.read_text())
         if (found['format'], found['version']) != FORMAT:
             raise ValueError(f'{found["format"]} {found["version"]}')
-        missing = {'columns', 'splice', 'frontend', 'chunk', 'counts', 'tree', 'lexicon'} - set(found)
+        missing = {'columns', 'splice', 'frontend', 'window', 'context', 'counts', 'tree', 'lexicon'} - set(found)
         if missing:
             raise ValueError(f'says nothing of {", ".join(sorted(missing))}')
     except OSError as e:

@@ -17,20 +17,21 @@ from hpcasr.data.corpus import splice
 from hpcasr.errors import BadInput
 from hpcasr.model.network import build
 
-WINDOW, CONTEXT = 64, 32  # frames: of the window whose posteriors are used, and of what is computed to each side
 AT_ONCE = 64  # windows of a batch
 
 
 class Hybrid:
     """The network of the experiment `path`, with the parameters of `checkpoint`: 'best', 'last' or a path.
 
-    window, context   frames: the utterance is computed in windows with context on both sides; window 0: as a whole
+    window, context   frames: the utterance is computed in windows with context on both sides; window 0: as a whole;
+                      None: as the experiment says
     Raises BadInput where something is missing or damaged.
     """
 
-    def __init__(self, path, checkpoint='best', window=WINDOW, context=CONTEXT):
-        self.path, self.window, self.context = pathlib.Path(path), window, context
-        self.card = read_card(path)
+    def __init__(self, path, checkpoint='best', window=None, context=None):
+        self.path, self.card = pathlib.Path(path), read_card(path)
+        self.window = self.card['window'] if window is None else window
+        self.context = self.card['context'] if context is None else context
         self.tree, self.lexicon, self.frontend = (self.card[k] for k in ('tree', 'lexicon', 'frontend'))
         counts = np.array(self.card['counts'], float) + 1
         self.num_pdfs, self.log_priors = len(counts), np.log(counts/counts.sum()).astype(np.float32)

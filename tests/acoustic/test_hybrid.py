@@ -42,14 +42,14 @@ def test_it_is_the_network_that_was_scored(experiment):
 def test_windows_hardly_matter(experiment):
     store = Store(experiment/'s.h5')
     frames = store.frames[:400]
-    a, b = (Hybrid(experiment/'exp/x', window=w).log_posteriors(frames) for w in (0, 64))
+    a, b = (Hybrid(experiment/'exp/x', window=w, context=w//2).log_posteriors(frames) for w in (0, 64))
     assert np.abs(a - b).max() < 0.05
 
 
 @pytest.mark.parametrize('spoil, line', [
     (lambda x: (x/'model.json').unlink(), 'no acoustic model'),
     (lambda x: (x/'model.json').write_text('{'), r'model\.json: not the description of a model'),
-    (lambda x: (x/'model.json').write_text('{"format": "hpcasr-model", "version": 1}'), 'says nothing of chunk'),
+    (lambda x: (x/'model.json').write_text('{"format": "hpcasr-model", "version": 1}'), 'says nothing of columns, context'),
     (lambda x: next(x.glob('checkpoints/*/shared.h5')).write_bytes(b'x'), 'does not match its checksum'),
     (lambda x: (x/'config.toml').write_text((x/'config.toml').read_text().replace('tiny', 'small')), 'do not fit'),
 ])
