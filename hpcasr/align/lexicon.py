@@ -1,10 +1,14 @@
 """Pronunciations, and the numbers of the phone states that they give."""
 
+import gc
+import json
 import re
+from contextlib import contextmanager
 
 from hpcasr.data.kaldi import lines, words
 from hpcasr.errors import BadInput
 
+FORMAT = 'hpcasr-lexicon', 1
 SILENCES = 'sil', '<sil>', '!sil', 'silence', 'sp', 'pau', 'h#'  # in lower case: how lexicons call silence
 
 
@@ -20,23 +24,65 @@ class Lexicon:
     """
 
     def __init__(self, path, states=3, silence='SIL', oov=None, stress=True):
-        self.path, self.states, self.silence = path, states, silence
+        self.path, self.states, self.silence, self.oov, self.stress = path, states, silence, oov, stress
         entries = read(path)
         if not stress:
             entries = [(p, word, [without_stress(phone) for phone in phones]) for p, word, phones in entries]
         phones = {phone for _, _, pronunciation in entries for phone in pronunciation}
         self.refuse_unknown_silence(phones)
-        self.variants = {}
+        variants = {}
         for probability, word, pronunciation in sorted(entries, key=lambda entry: -entry[0]):  # stable: else the first
-            known = self.variants.setdefault(word, [])
+            known = variants.setdefault(word, [])
             if pronunciation not in [phones for _, phones in known]:
                 known.append((probability, pronunciation))
-        self.pronunciations = {word: known[0][1] for word, known in self.variants.items()}
-        self.phones = [silence, *sorted(phones - {silence})]
-        self.index = {phone: p for p, phone in enumerate(self.phones)}
-        if oov is not None and oov not in self.pronunciations:
+        self.take(variants)
+        if oov is not None and oov not in variants:
             raise BadInput(f'{path}: --oov {oov} is not in the lexicon')
-        self.oov = oov
+
+    def take(self, variants):
+        """Have these words, and the phones of their pronunciations."""
+        self.variants = variants
+        self.pronunciations = {word: known[0][1] for word, known in variants.items()}
+        phones = {phone for known in variants.values() for _, pronunciation in known for phone in pronunciation}
+        self.phones = [self.silence, *sorted(phones - {self.silence})]
+        self.index = {phone: p for p, phone in enumerate(self.phones)}
+
+    def dumps(self):
+        """JSON text.  A pronunciation is a string: phones contain no blanks."""
+        variants = {word: [[p, ' '.join(phones)] for p, phones in known] for word, known in self.variants.items()}
+        return json.dumps({'format': FORMAT[0], 'version': FORMAT[1], 'path': str(self.path), 'states': self.states,
+                           'silence': self.silence, 'oov': self.oov, 'stress': self.stress, 'variants': variants})
+
+    @classmethod
+    def loads(cls, text, where):
+        """The Lexicon of JSON text; `where` names its file in errors.  Raises BadInput."""
+        try:
+            with uncollected():
+                return cls.made_of(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
+            raise BadInput(f'{where}: not a lexicon ({e}); make it again with hpcasr align') from None
+
+    @classmethod
+    def made_of(cls, d):
+        if (d['format'], d['version']) != FORMAT:
+            raise ValueError(f'{d["format"]} {d["version"]}')
+        lexicon = cls.__new__(cls)
+        for name in 'path', 'states', 'silence', 'oov', 'stress':
+            setattr(lexicon, name, d[name])
+        lexicon.take({word: [(p, phones.split(' ')) for p, phones in known] for word, known in d['variants'].items()})
+        return lexicon
+
+    def refuse_other_phones(self, tree):
+        """BadInput, naming word and phone, unless the Tree has every phone of the lexicon, and the same silence."""
+        if tree.phones[0] != self.silence:
+            raise BadInput(f'{self.path}: its silence is {self.silence}, that of the tree is {tree.phones[0]}; '
+                           f'use the lexicon that the tree was made with')
+        lost = set(self.phones) - set(tree.phones)
+        for word, known in self.variants.items() if lost else ():
+            for _, phones in known:
+                if found := [phone for phone in phones if phone in lost]:
+                    raise BadInput(f'{self.path}: {word}: the tree has no phone {found[0]} (it has '
+                                   f'{len(tree.phones)}); use phones of the lexicon that the tree was made with')
 
     def refuse_unknown_silence(self, phones):
         likely = sorted(phone for phone in phones if phone.lower() in SILENCES)
@@ -62,6 +108,18 @@ class Lexicon:
     def pdfs(self, phones):
         """The states of a sequence of phones, in order."""
         return [self.index[phone]*self.states + s for phone in phones for s in range(self.states)]
+
+
+@contextmanager
+def uncollected():
+    """No garbage collection: it would look at all of a million new lists, none of them garbage, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def without_stress(phone):

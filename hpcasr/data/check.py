@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcasr.align.tree import leaves
 from hpcasr.data.audio import recordings, segments
 from hpcasr.data.features import inverse
-from hpcasr.data.kaldi import Scp, table
+from hpcasr.data.kaldi import Scp, table, words
 from hpcasr.data.progress import silent
 from hpcasr.data.store import Store
 from hpcasr.data.store_file import reading
 from hpcasr.data.store_layout import layout_problems
+from hpcasr.data.store_segments import other_phone, segment_problem
 from hpcasr.data.store_summary import digest_problem
 from hpcasr.data.store_writer import not_finite
 from hpcasr.errors import BadInput
@@ -29,13 +31,56 @@ def problems(path, allow_pipes=False, progress=silent):
 
 
 def check_store(path, progress=silent):
-    """Every checksum, finite frames, offsets, speakers, targets, their counts, and the digest."""
+    """Every checksum, finite frames, offsets, speakers, targets, their counts, tree, segments, and the digest."""
     store = Store(path, verify=False)
     if layout := list(layout_problems(store)):
         return [f'{path}: {problem}' for problem in layout]
     counts = np.zeros(store.num_targets, np.int64)
-    lines = [line for u in progress(range(store.num_utterances)) for line in check_utterance(store, u, counts)]
+    try:
+        tree = store.tree
+        lines = list(check_words(store, tree))
+    except BadInput as e:
+        return [str(e)]
+    owners = None if lines else ownership(tree)
+    for u in progress(range(store.num_utterances)):
+        lines += check_utterance(store, u, counts)
+        lines += check_segments(store, u, tree, owners)
     return lines + list(check_totals(store, counts))
+
+
+def check_words(store, tree):
+    """Problems of tree and lexicon."""
+    if tree is not None and tree.num_pdfs != store.num_targets:
+        yield f'{store.path}: its tree has {tree.num_pdfs} pdfs, but it has {store.num_targets} targets'
+    if tree is not None and store.lexicon is not None:
+        try:
+            store.lexicon.refuse_other_phones(tree)
+        except BadInput as e:
+            yield f'{store.path}: its lexicon does not fit its tree: {e}'
+
+
+def ownership(tree):
+    """[P, K] bool: whether pdf k belongs to phone p of the Tree; None for None."""
+    if tree is None:
+        return None
+    owners = np.zeros((len(tree.phones), tree.num_pdfs), bool)
+    for k, root in enumerate(tree.roots):
+        owners[k//tree.states, list(leaves(root))] = True
+    return owners
+
+
+def check_segments(store, u, tree, owners):
+    """Problems of the segments of an utterance; `owners` is the `ownership` of a sound tree, or None."""
+    where, segments = f'{store.path}: utterance {store.name(u)}', store.segments(u)
+    if segments is None:
+        return
+    if damage := store.segment_damage(u, segments):
+        yield f'{store.path}: {damage}'
+    phones = None if tree is None else len(tree.phones)
+    if problem := segment_problem(segments, store.length(u), phones, len(words(store.text(u)))):
+        yield f'{where}: {problem}'
+    elif owners is not None and (t := other_phone(segments, store.utterance(u)[1], owners)) is not None:
+        yield f'{where}: the target of frame {t} is not a pdf of its phone in the tree'
 
 
 def check_utterance(store, u, counts):

@@ -1,5 +1,8 @@
 """Stores into one store: merged, or cut down to some utterances or speakers."""
 
+import hashlib
+import json
+
 from hpcasr.data.kaldi import lines, words
 from hpcasr.data.progress import silent
 from hpcasr.data.store import Store
@@ -14,7 +17,7 @@ def pack(paths, out, utterances=None, speakers=None, dtype=None, provenance=None
 
     utterances, speakers   files with an id at the beginning of each line: only those
     dtype                  None: that of the first store
-    Raises BadInput, naming what differs, unless all have the same columns, front end and targets.
+    Raises BadInput, naming what differs, unless all have the same columns, front end, targets, tree and lexicon.
     """
     refuse_existing(out, force)
     stores = [sound(path) for path in paths]
@@ -24,9 +27,10 @@ def pack(paths, out, utterances=None, speakers=None, dtype=None, provenance=None
     first, labelled = stores[0], stores[0].targets is not None
     origin = {**(provenance or {}), 'sources': {s.path: s.digest for s in stores}}
     with StoreWriter(out, gather(chosen), first.frames.shape[1], dtype or first.frames.dtype, first.splice,
-                     first.frontend, origin, first.target_names if labelled else None, force) as writer:
+                     first.frontend, origin, first.target_names if labelled else None, force,
+                     first.tree, first.lexicon) as writer:
         for store, u in progress(chosen):
-            writer.append(*store.utterance(u))
+            writer.append(*store.utterance(u), store.segments(u))
 
 
 def sound(path):
@@ -41,7 +45,17 @@ def properties(store):
     """What stores must share, in words."""
     return {'columns': store.frames.shape[1], 'splice': store.splice,
             **{f'front end: {k}': v for k, v in store.frontend.items()},
-            'targets': store.num_targets or 'none', 'names of the targets': store.target_names}
+            'targets': store.num_targets or 'none', 'names of the targets': store.target_names,
+            'tree': mark(store.tree), 'lexicon': mark(store.lexicon),
+            'segments': 'none' if store.segment_offsets is None else 'there'}
+
+
+def mark(words):
+    """What tells a Tree or Lexicon from another: the beginning of a sha256 of its text, whatever its path."""
+    if words is None:
+        return 'none'
+    text = json.loads(words.dumps()) | {'path': ''}
+    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def refuse_difference(a, b):

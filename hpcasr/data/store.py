@@ -2,10 +2,12 @@
 
     frames [N, D]   targets [N]   offsets [U+1]   speakers [U]   frames_crc [U]   targets_crc [U]   counts [K]
     names [U]   texts [U]   speaker_names [S]   target_names [K]       (UTF-8)
+and, where they are known,
+    tree   lexicon   (JSON text)   segments [M, 4]   segment_offsets [U+1]   segments_crc [U]
 
 Ranks of a node share the page cache.  Every utterance has a crc32 of its frames and of its targets, compared when it is
-first touched, and so have offsets, speakers and counts, compared when the store is opened: a store that rots on disk is
-told from a model that does not learn.
+first touched, and so have offsets, speakers and counts, compared when the store is opened, and its segments, the tree
+and the lexicon, compared when they are read: a store that rots on disk is told from a model that does not learn.
 """
 
 import json
@@ -15,10 +17,12 @@ from functools import cached_property
 
 import numpy as np
 
+from hpcasr.align.tree import Tree
 from hpcasr.data.corpus import Corpus
 from hpcasr.data.store_file import COMPLETE, INCOMPLETE, reading, refuse_damage
 from hpcasr.data.store_layout import layout_problems, require_shapes
 from hpcasr.data.store_map import array, location, mapping
+from hpcasr.data.store_segments import NAMES as SEGMENTS
 from hpcasr.data.store_targets import refuse_labelled, write_targets
 from hpcasr.data.store_writer import StoreWriter, Utterances, not_finite, refuse_existing
 from hpcasr.errors import BadInput
@@ -38,10 +42,11 @@ class Store(Corpus):
     def __init__(self, path, verify=True, targets=True):
         with reading(path) as f:
             require_shapes(f)
-            places = {name: location(f[name]) for name in MAPPED}
             self._counts = f['counts'][:]
             self.frontend, self.provenance = json.loads(f.attrs['frontend']), json.loads(f.attrs['provenance'])
             labelled = targets and is_labelled(path, f.attrs['targets_state'])
+            segmented = bool(labelled and 'segments' in f)
+            places = {name: location(f[name]) for name in (*MAPPED, *SEGMENTS*segmented)}
             num_targets, splice = int(f.attrs['num_targets']), [int(k) for k in f.attrs['splice']]
             digest, self.layout_crc = str(f.attrs['digest']), f.attrs.get('layout_crc', ())
             self.num_speakers = len(f['speaker_names'])
@@ -50,8 +55,10 @@ class Store(Corpus):
         super().__init__(arrays['frames'], arrays['offsets'], arrays['targets'] if labelled else None,
                          num_targets if labelled else 0, arrays['speakers'], splice=splice, digest=digest, path=path)
         self.frames_crc, self.targets_crc = arrays['frames_crc'], arrays['targets_crc']
+        self._segments, self.segment_offsets, self.segments_crc = (arrays.get(name) for name in SEGMENTS)
+        self.num_segments = len(self._segments) if segmented else 0
         self._places = places
-        self._checked = np.full(self.num_utterances, not verify)
+        self._checked, self._segments_checked = np.full((2, self.num_utterances), not verify)
         if verify:
             refuse_damage(self.path, next(layout_problems(self), ''))
         self.advise(mmap.MADV_RANDOM, 0, self.num_frames)
@@ -76,6 +83,43 @@ class Store(Corpus):
     @cached_property
     def target_names(self):
         return self.strings('target_names')
+
+    @cached_property
+    def tree(self):
+        """The Tree whose pdfs the targets are, or None.  Raises BadInput if it is damaged."""
+        return self.words('tree', Tree)
+
+    @cached_property
+    def lexicon(self):
+        """The Lexicon of the transcripts, or None.  Raises BadInput if it is damaged."""
+        from hpcasr.align.lexicon import Lexicon  # not above: it takes kaldiio along, which training does not need
+        return self.words('lexicon', Lexicon)
+
+    def words(self, name, kind):
+        """kind.loads of a text, None if there is none or the targets are not to be looked at."""
+        if self.targets is None:
+            return None
+        with reading(self.path) as f:
+            if name not in f:
+                return None
+            text, crc = f[name][()], f[name].attrs['crc32']
+        refuse_damage(self.path, f'checksum of the {name} differs' if zlib.crc32(text) != crc else '')
+        return kind.loads(text.decode(), f'{self.path}: its {name}')
+
+    def segments(self, u):
+        """[n, 4] int32, read-only, or None: the phones of utterance u in time order, as first frame, frames, phone of
+        the tree, position of its word in the transcript (-1: silence).  Raises BadInput if they are damaged."""
+        if self._segments is None:
+            return None
+        x = self._segments[self.segment_offsets[u]:self.segment_offsets[u+1]]
+        if not self._segments_checked[u]:
+            refuse_damage(self.path, self.segment_damage(u, x))
+            self._segments_checked[u] = True
+        return x
+
+    def segment_damage(self, u, x):
+        return f'utterance {self.name(u)}: checksum of the segments differs' if zlib.crc32(x) != self.segments_crc[u] \
+            else ''
 
     def name(self, u):
         return self.names[u]

@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 
 from hpcasr.data.store_file import INCOMPLETE
+from hpcasr.data.store_segments import segment_shapes
 
 CHECKED = 'offsets', 'speakers', 'counts'  # in the order of the attribute layout_crc
 
@@ -20,7 +21,7 @@ def require_shapes(f):
     shapes = {'offsets': (max(U, 1) + 1,), 'frames': f['frames'].shape[:2], 'targets': f['frames'].shape[:1]}
     shapes |= dict.fromkeys(['speakers', 'frames_crc', 'targets_crc', 'names', 'texts'], (U,))
     if f.attrs['targets_state'] != INCOMPLETE:
-        shapes |= {'counts': (K,), 'target_names': (K,)}
+        shapes |= {'counts': (K,), 'target_names': (K,)} | segment_shapes(f, U)
     for name, shape in shapes.items():
         if f[name].shape != shape:
             raise ValueError(f'shape of {name} is {list(f[name].shape)}, expected {list(shape)}')
@@ -39,3 +40,6 @@ def layout_problems(store):
         yield f'a speaker is not in 0..{S - 1}'
     if store.targets is not None and (store.counts().min(initial=0) < 0 or store.counts().sum() != N):
         yield f'counts of the targets do not come to {N} frames'
+    x, M = store.segment_offsets, store.num_segments
+    if x is not None and (x[0] != 0 or x[-1] != M or (x[1:] <= x[:-1]).any()):
+        yield f'segment_offsets do not grow from 0 to {M}'

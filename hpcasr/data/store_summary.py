@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import zlib
+
+import numpy as np
 
 from hpcasr.data.store_file import COMPLETE, NONE, TEXT
 from hpcasr.data.store_layout import layout_crc
@@ -16,6 +19,17 @@ def write_summary(f, crc, counts, target_names):
                    layout_crc=layout_crc(f), digest=digest(f))
 
 
+def write_words(f, tree, lexicon):
+    """The Tree and the Lexicon behind the targets in place of what is there; None: none."""
+    for name, value in {'tree': tree, 'lexicon': lexicon}.items():
+        if name in f:
+            del f[name]
+        if value is not None:
+            text = value.dumps().encode()
+            f[name] = np.bytes_(text)  # not TEXT, whose bytes HDF5 would leave behind at the next change
+            f[name].attrs['crc32'] = zlib.crc32(text)
+
+
 def replace(f, name, values, dtype=None):
     if name in f:
         del f[name]
@@ -25,15 +39,20 @@ def replace(f, name, values, dtype=None):
 def digest_problem(f):
     """What is wrong with all that is small in the HDF5 file `f`, or ''.  Reads every name and text."""
     changed = digest(f) != f.attrs['digest']
-    return 'digest differs: names, texts, offsets, checksums or front end were changed' if changed else ''
+    parts = 'names, texts, offsets, checksums, tree, lexicon or front end'
+    return f'digest differs: {parts} were changed' if changed else ''
 
 
 def digest(f):
-    """sha256 over checksums, utterances, targets' names and front end: the same content has the same digest."""
+    """sha256 over checksums, utterances, targets' names, tree, lexicon and front end: same content, same digest."""
     h = hashlib.sha256(json.dumps([f['frames'].shape, str(f['frames'].dtype), f.attrs['splice'].tolist(),
                                    json.loads(f.attrs['frontend'])], sort_keys=True).encode())
     for name in 'offsets', 'speakers', 'frames_crc', 'targets_crc', 'counts':
         h.update(f[name][:])
     for name in 'names', 'texts', 'speaker_names', 'target_names':
         h.update('\n'.join([name, *f[name].asstr()[:]]).encode())
+    for name in [name for name in ('tree', 'lexicon') if name in f]:
+        h.update(name.encode() + f[name][()])
+    for name in [name for name in ('segment_offsets', 'segments_crc') if name in f]:
+        h.update(f[name][:])
     return h.hexdigest()

@@ -9,7 +9,8 @@ import numpy as np
 
 from hpcasr.data.disk import Disk
 from hpcasr.data.store_file import CREATION, FORMAT, TEXT, VERSION
-from hpcasr.data.store_summary import write_summary
+from hpcasr.data.store_segments import Collected
+from hpcasr.data.store_summary import write_summary, write_words
 from hpcasr.errors import BadInput
 
 
@@ -28,16 +29,18 @@ class StoreWriter:
 
     utterances   Utterances of the whole store, known beforehand
     dim, dtype   of the frames before splicing; splice is applied when they are read
-    target_names [K]; then `append` takes targets
+    target_names [K]; then `append` takes targets, and segments perhaps
+    tree, lexicon behind the targets, or None
     Nothing is left behind by an exception, and a file that exists is kept unless `force`.  Raises BadInput.
     """
 
     def __init__(self, path, utterances, dim, dtype='float32', splice=(0, 0), frontend=None, provenance=None,
-                 target_names=None, force=False):
+                 target_names=None, force=False, tree=None, lexicon=None):
         refuse_existing(path, force)
         self.path, self.utterances, self.target_names = str(path), utterances, target_names
         self.dim, self.dtype, self.splice = dim, np.dtype(dtype), splice
         self.frontend, self.provenance = frontend or {}, provenance or {}
+        self.tree, self.lexicon, self.segments = tree, lexicon, Collected(self.path)
         self.temporary, self.file = f'{path}.tmp-{os.getpid()}', None
 
     def __enter__(self):
@@ -68,8 +71,8 @@ class StoreWriter:
         f.attrs.update(format=FORMAT, version=VERSION, splice=np.array(self.splice, 'i4'),
                        frontend=json.dumps(self.frontend), provenance=json.dumps(self.provenance))
 
-    def append(self, frames, targets=None):
-        """The next utterance: frames [T, dim], and [T] integer targets if the store has any."""
+    def append(self, frames, targets=None, segments=None):
+        """The next utterance: frames [T, dim], [T] integer targets if the store has any, their segments [n, 4]."""
         u, a, b = self.at, *self.utterances.offsets[self.at:self.at+2]
         with np.errstate(over='ignore'):  # found by `check`
             frames = np.ascontiguousarray(frames, self.dtype)
@@ -79,6 +82,8 @@ class StoreWriter:
         self.crc['frames'][u], self.crc['targets'][u] = zlib.crc32(frames), zlib.crc32(targets)
         if self.target_names:
             self.counts += np.bincount(targets, minlength=len(self.counts))
+        if segments is not None:
+            self.segments.append(segments, b - a)
         self.at += 1
         self.disk.check()
 
@@ -103,12 +108,17 @@ class StoreWriter:
 
     def conclude(self):
         assert self.at == len(self.utterances.names), (self.at, len(self.utterances.names))
+        assert len(self.segments.lengths) in (0, self.at), 'segments of some utterances only'
+        self.segments.copy(self.file)
+        write_words(self.file, self.tree, self.lexicon)
         write_summary(self.file, self.crc, self.counts, self.target_names)
         self.file.close()
         self.disk.finish()
+        self.segments.close()
         os.replace(self.temporary, self.path)
 
     def abandon(self):
+        self.segments.close()
         if self.file:
             self.file.close()
         self.disk.close()

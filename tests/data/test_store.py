@@ -235,7 +235,7 @@ def test_stores_are_on_the_disk_before_they_are_said_to_be(write, labels, synced
     path = write(labelled=False)
     assert [name.split('.tmp-')[0] for name in synced] == [str(path)]
     write_targets(path, iter(labels), 5, list('pqrst'), {})
-    assert synced[1:] == [str(path)]*2  # incomplete, complete
+    assert synced[1:] == [str(path)]*3  # incomplete, the targets, complete
 
 
 def test_a_full_disk_is_told_of_the_store_that_was_asked_for(write, monkeypatch, tmp_path):
