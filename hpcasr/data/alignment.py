@@ -1,30 +1,70 @@
-"""Alignments as Kaldi writes them: the pdf-id of every frame, by scp, by archive, or from a shell command."""
+"""Alignments as Kaldi writes them: the pdf-id or the transition-id of every frame, by scp, by archive, from a shell
+command, or in the directory of an alignment.
+"""
 
+import gzip
+import io
 import os
 import re
 import shlex
 import subprocess
+import zlib
 from contextlib import closing
+from itertools import count
+from pathlib import Path
 
-from hpcasr.data.kaldi import BLANKS, Scp, is_pipe, read_integers, shown
+from hpcasr.data.kaldi import BLANKS, Scp, is_pipe, lines, read_integers, shown
+from hpcasr.data.transition_model import TransitionModel
 from hpcasr.errors import BadInput
 
 GZIP = b'\x1f\x8b'
+DAMAGE = EOFError, OSError, zlib.error  # what gzip says of a file that is not whole
 BLANK = BLANKS.encode()
 RSPECIFIER = re.compile(r'(?:(scp|ark)[a-z,]*:)?(.*)$', re.DOTALL)
+JOB = re.compile(r'ali\.([1-9]\d{0,8})\.gz')
 
 
-def open_alignment(rspecifier, allow_pipes=False):
-    """The alignment that `rspecifier` names: 'pdf.scp', 'scp:pdf.scp', 'pdf.ark', 'ark:pdf.ark', 'ark:... |'.
+def open_alignment(rspecifier, allow_pipes=False, mdl=None):
+    """The alignment that `rspecifier` names: 'pdf.scp', 'scp:pdf.scp', 'pdf.ark', 'ark:pdf.ark', 'ark:... |', or the
+    directory 'exp/tri3_ali' with ali.1.gz, ali.2.gz ... and final.mdl.
 
-    `keys()`, then `rewind(wanted)` before each pass, and `get(key)` for [T] int32.  Raises BadInput.
+    mdl   the final.mdl of an alignment by transition-ids, which then are read as pdf-ids; a directory has its own
+    `keys()`, then `rewind(wanted)` before each pass, and `get(key)` for [T] int32.  `num_pdfs` is None without a model.
+    Raises BadInput.
     """
     kind, name = RSPECIFIER.match(rspecifier.strip()).groups()
     name = name.strip()
+    if not kind and os.path.isdir(name):
+        return ArkAlignment(name, jobs(Path(name)), TransitionModel(mdl or Path(name)/'final.mdl'))
+    model = TransitionModel(mdl) if mdl else None
     if kind == 'scp' or (not kind and name.endswith('.scp')):
-        return ScpAlignment(Scp(name, allow_pipes))
+        return ScpAlignment(Scp(name, allow_pipes), model)
     refuse_stream(name, rspecifier)
-    return ArkAlignment(Ark(name))
+    return ArkAlignment(name, [Ark(name)], model)
+
+
+def jobs(folder):
+    """The archives ali.N.gz of an alignment directory in the order of N.  Raises BadInput if one is missing."""
+    found = {int(match[1]): GzArk(str(folder/name)) for name in os.listdir(folder) if (match := JOB.fullmatch(name))}
+    if not found:
+        raise BadInput(f'{folder}: has no ali.1.gz; expected the directory of an alignment, as steps/align_si.sh makes')
+    number = num_jobs(folder/'num_jobs', max(found))
+    lost = next(n for n in count(1) if n not in found)
+    if lost <= number:
+        raise BadInput(f'{folder}: ali.{lost}.gz is missing of {number} jobs; make the alignment again')
+    if max(found) > number:
+        raise BadInput(f'{folder}: has ali.{max(found)}.gz, but num_jobs says {number}; remove what is left of another '
+                       f'alignment')
+    return [found[n] for n in sorted(found)]
+
+
+def num_jobs(path, default):
+    if not os.path.lexists(path):
+        return default
+    words = [line for _, line in lines(path)]
+    if len(words) != 1 or not re.fullmatch(r'[1-9][0-9]{0,8}', words[0]):
+        raise BadInput(f'{path}: expected the number of jobs; make the alignment again')
+    return int(words[0])
 
 
 def refuse_stream(name, rspecifier):
@@ -37,42 +77,56 @@ def refuse_stream(name, rspecifier):
 
 
 class ScpAlignment:
-    """Vectors by key, in any order."""
+    """Vectors by key, in any order; transition-ids if there is a `model`."""
 
-    def __init__(self, scp):
-        self.scp, self.path = scp, scp.path
+    def __init__(self, scp, model=None):
+        self.scp, self.path, self.model = scp, scp.path, model
+        self.num_pdfs = model and model.num_pdfs
 
     def keys(self):
         return self.scp.keys()
 
     def get(self, key):
-        return self.scp.vector(key)
+        vector = self.scp.vector(key)
+        return self.model.pdfs(vector, self.scp.where(key)) if self.model else vector
 
     def rewind(self, wanted):
         """Before a pass over the keys `wanted`."""
 
 
 class ArkAlignment:
-    """Vectors by key from a stream.  Those passed over are kept: keys asked in the archive's order need no memory."""
+    """Vectors by key from streams.  Those passed over are kept: keys asked in the archives' order need no memory.
 
-    def __init__(self, ark):
-        self.ark, self.path = ark, ark.name
+    arks    archives, which are read one after the other; of transition-ids if there is a `model`
+    """
+
+    def __init__(self, path, arks, model=None):
+        self.path, self.arks, self.model = path, arks, model
+        self.num_pdfs = model and model.num_pdfs
         self.sizes = {}
-        for key, vector in ark:
+        for ark, key, vector in self:
             if key in self.sizes:
-                raise BadInput(f'{ark.name}: utterance {key} appears twice; remove one')
+                raise BadInput(f'{ark.name}: utterance {key} appears twice in {path}; remove one')
             self.sizes[key] = len(vector)
+
+    def __iter__(self):
+        """(archive, key, pdf-ids [T] int32) of all archives."""
+        for ark in self.arks:
+            with closing(iter(ark)) as vectors:
+                for key, vector in vectors:
+                    where = f'{ark.name}: utterance {shown(key, 80)}'
+                    yield ark, key, self.model.pdfs(vector, where) if self.model else vector
 
     def keys(self):
         return self.sizes.keys()
 
     def rewind(self, wanted):
-        self.stream, self.passed, self.wanted = iter(self.ark), {}, wanted
+        self.stream, self.passed, self.wanted = iter(self), {}, wanted
 
     def get(self, key):
         if key in self.passed:
             return self.passed.pop(key)
-        for found, vector in self.stream:
+        for _, found, vector in self.stream:
             if found == key:
                 return vector
             if found in self.wanted:
@@ -103,7 +157,7 @@ class Ark:
     def read(self, f, key):
         try:
             return read_integers(f)
-        except (ValueError, OverflowError, MemoryError) as e:
+        except (ValueError, OverflowError, MemoryError, *DAMAGE) as e:
             raise BadInput(f'{self.name}: utterance {shown(key, 80)}: truncated or not an int32 vector '
                            f'({shown(str(e) or type(e).__name__, 80)}); make the alignment again') from None
 
@@ -119,6 +173,30 @@ class Ark:
     def finish(self, f):
         if is_pipe(self.name) and self.process.wait():
             raise BadInput(f'{self.name}: command ended with status {self.process.returncode}')
+
+
+class GzArk(Ark):
+    """Sequential access to a compressed archive."""
+
+    def __iter__(self):
+        self.last = None
+        try:
+            yield from super().__iter__()
+        except DAMAGE as e:
+            place = f'after utterance {shown(self.last, 80)}' if self.last else 'at its beginning'
+            raise BadInput(f'{self.name}: truncated or not compressed by gzip, {place} ({shown(str(e), 80)}); make the '
+                           f'alignment again') from None
+
+    def open(self):
+        f = super().open()
+        if not os.fstat(f.fileno()).st_size:  # for gzip that is nothing, compressed
+            raise BadInput(f'{self.name}: is empty; make the alignment again')
+        return io.BufferedReader(gzip.GzipFile(fileobj=f))  # which gives single bytes much faster
+
+    def read(self, f, key):
+        vector = super().read(f, key)
+        self.last = key
+        return vector
 
 
 def read_key(f):
