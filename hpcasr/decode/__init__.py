@@ -1,0 +1,1 @@
+"""From log-likelihoods to words: language model, decoding graph, search and score."""

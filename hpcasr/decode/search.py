@@ -1,0 +1,128 @@
+"""The words that a decoding graph finds in an utterance, by kaldi-decoder's beam search over HCLG.
+
+A raw lattice (LatticeSimpleDecoder) would give all scales from one pass, but it has no bound on the active states: on
+a bigram of 2,600 words it took 50 to 150 times as long as FasterDecoder.  So every scale is a search of its own.
+"""
+
+import hashlib
+import json
+import pathlib
+
+import kaldi_decoder
+import kaldifst
+import numpy as np
+
+from hpcasr.data.kaldi import lines, shown, words
+from hpcasr.errors import BadInput
+
+MAGIC = (2125659606).to_bytes(4, 'little')  # every OpenFst binary file begins with it
+
+
+class Graph:
+    """A directory made by `hpcasr decode graph`, opened for searching.  Raises BadInput.
+
+    fst       HCLG, input label pdf + 1, output label a word id
+    words     {id: word}
+    num_pdfs  of the acoustic models that it fits;  facts: graph.json
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.facts = read_facts(self.path/'graph.json')
+        self.num_pdfs, self.words = self.facts['num_pdfs'], read_words(self.path/'words.txt')
+        self.fst = read_fst(self.path/'HCLG.fst')
+
+    def refuse_other(self, model):
+        """BadInput unless the pdfs of the acoustic model are those of the graph."""
+        if model.num_pdfs != self.num_pdfs:
+            raise BadInput(f'{self.path}: made for {self.num_pdfs} pdfs, but {model.path} has {model.num_pdfs}; '
+                           f'make it again: hpcasr decode graph')
+        if model.tree is not None and tree_digest(model.tree) != self.facts.get('tree'):
+            raise BadInput(f'{self.path}: made for another phonetic tree than that of {model.path}; '
+                           f'make it again: hpcasr decode graph')
+
+    def word(self, number):
+        if number not in self.words:
+            raise BadInput(f'{self.path}/words.txt: has no word {number}, which HCLG.fst has; make the graph again: '
+                           'hpcasr decode graph')
+        return self.words[number]
+
+    def penalized(self, penalty):
+        """The graph, ready to be searched, with `penalty` more cost (negative: less) for every word."""
+        return kaldifst.StdConstFst(penalized(self.fst, max(self.words, default=0), penalty))
+
+
+def tree_digest(tree):
+    """As graph.json says which tree it was made for."""
+    return hashlib.sha256(tree.dumps().encode()).hexdigest()
+
+
+def read_facts(path):
+    try:
+        facts = json.loads(path.read_text())
+        if not isinstance(facts['num_pdfs'], int):
+            raise ValueError('num_pdfs is not a number')
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}; expected a directory that hpcasr decode graph made') from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise BadInput(f'{path}: not the description of a graph ({e}); make it again: hpcasr decode graph') from None
+    return facts
+
+
+def read_words(path):
+    """{id: word} of a symbol table."""
+    table = {}
+    for n, line in lines(path):
+        try:
+            word, number = words(line)
+            table[int(number)] = word
+        except ValueError:
+            raise BadInput(f'{path}: line {n}: expected a word and its number, got {shown(line)!r}') from None
+    return table
+
+
+def read_fst(path):
+    """The StdVectorFst of a file."""
+    try:
+        with open(path, 'rb') as f:
+            head = f.read(4)
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}; make the graph again: hpcasr decode graph') from None
+    fst = kaldifst.StdVectorFst.read(str(path)) if head == MAGIC else None
+    if fst is None or fst.start < 0:
+        raise BadInput(f'{path}: not a decoding graph, empty or damaged; make it again: hpcasr decode graph')
+    return fst
+
+
+def penalized(fst, last_word, penalty):
+    """`fst` with `penalty` added to the weight of every arc whose output label is a word, 1 .. last_word.
+
+    It is composed with one state that has a loop of that weight for every word: no arc is touched in Python.
+    """
+    if not penalty or not last_word:
+        return fst
+    loops = ''.join(f'0 0 {w} {w} {float(penalty)!r}\n' for w in range(1, last_word + 1))
+    every_word = kaldifst.compile(f'{loops}0\n', acceptor=False)
+    kaldifst.arcsort(every_word, sort_type='ilabel')
+    return kaldifst.compose(fst, every_word, match_side='right', connect=False)
+
+
+class Search:
+    """A beam search of `fst` (from Graph.penalized); beam in nats, at most max_active states per frame."""
+
+    def __init__(self, fst, beam=13.0, max_active=5000):
+        options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
+        self.fst, self.decoder = fst, kaldi_decoder.FasterDecoder(fst, options)
+
+    def best(self, scaled):
+        """Word ids of the best path, and whether it ends in a final state; if it does not, it is the best partial path.
+
+        scaled  [T, num_pdfs] scaled log-likelihoods, finite; their width must be the graph's, the decoder trusts it
+        """
+        if not len(scaled):
+            return [], False
+        self.decoder.decode(kaldi_decoder.DecodableCtc(np.ascontiguousarray(scaled, np.float32)))
+        found, path = self.decoder.get_best_path()
+        if not found:
+            return [], False
+        return kaldifst.get_linear_symbol_sequence(path)[2], self.decoder.reached_final()
