@@ -46,8 +46,11 @@ def test_kernels_know_no_layer_and_no_mpi():
         assert 'hpcasr.model' not in path.read_text().replace('hpcasr/model', '')
 
 
-COMMANDS = [[], ['train'], ['report'], ['bench'], ['bench', 'step'], ['bench', 'data'], ['data'], ['data', 'import'],
-            ['data', 'features'], ['data', 'pack'], ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal']]
+COMMANDS = [[], ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'], ['data'],
+            ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'info'],
+            ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
+            ['align', 'tree'], ['align', 'force'], ['align', 'export'],
+            ['decode'], ['decode', 'graph'], ['decode', 'run'], ['decode', 'score'], ['forward'], ['transcribe']]
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
@@ -57,7 +60,7 @@ def test_help_loads_neither_numpy_nor_mpi_and_shows_examples(command):
     done = subprocess.run([sys.executable, '-c', code, *command, '--help'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('[]\n')
-    if command not in (['data'], ['align'], ['bench']):
+    if command not in (['data'], ['align'], ['bench'], ['decode']):
         assert done.stdout.split('Examples:')[1].count('hpcasr') >= 2
 
 

@@ -6,11 +6,16 @@ from hpcasr import __version__, faults, launcher
 from hpcasr.cli.align import align
 from hpcasr.cli.bench import bench
 from hpcasr.cli.data import data
+from hpcasr.cli.decode import decode
+from hpcasr.cli.forward import forward
+from hpcasr.cli.recipe import recipe
 from hpcasr.cli.report import report
 from hpcasr.cli.train import train
+from hpcasr.cli.transcribe import transcribe
 from hpcasr.errors import Agreed, BadInput, CheckFailed
 
-PARALLEL = 'train', 'bench data'  # commands that all ranks of a job run with the same arguments
+# commands that all ranks of a job run with the same arguments
+PARALLEL = ('train', 'bench data', 'decode run', 'forward', 'align flat-start', 'align tree', 'align force')
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
@@ -25,7 +30,7 @@ def cli():
     """
 
 
-for command in align, bench, data, train, report:
+for command in align, bench, data, decode, train, report, recipe, forward, transcribe:
     cli.add_command(command)
 
 

@@ -71,6 +71,48 @@ def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, comp
     click.echo(f'{out}/feats.scp')
 
 
+def parse_range(context, parameter, text):
+    """'LOW,HIGH' or 'N', which is N,N: two finite numbers in order."""
+    try:
+        low, high = float(text.split(',')[0]), float(text.split(',', 1)[-1])
+    except ValueError:
+        low, high = 1, 0
+    if not -1000 <= low <= high <= 1000:
+        raise click.BadParameter(f'{text}: give LOW,HIGH or N, decibels')
+    return low, high
+
+
+@data.command()
+@click.argument('directory', callback=named)
+@click.option('--hours', type=float, default=0.5, show_default=True, help='Of speech, in all.')
+@click.option('--speakers', type=int, help='At least 3.  [default: 24, for H hours 24*sqrt(2H)]')
+@click.option('--seed', type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option('--snr', callback=parse_range, default='5,25', show_default=True, metavar='LOW,HIGH',
+              help='Signal-to-noise ratio in dB, drawn for every utterance.')
+@click.option('--nj', type=click.IntRange(0), default=0, help='Processes.  [default: the cores this process may use]')
+@FORCE
+@ends_at_once()
+def synth(directory, hours, speakers, seed, snr, nj, force):
+    """Make a demo corpus of synthetic speech.  DIRECTORY gets train, dev, test (Kaldi data directories that share
+    neither speakers nor sentences), audio, and local/dict with the lexicon.
+
+    espeak-ng speaks it, a program of others under the GPL, version 3: `pip install "hpcasr[demo]"`.  Names spelled,
+    digits, commands, short sentences; with room, channel and noise.  ctm and phones.ctm have the true times of words
+    and phones.  The same seed gives the same corpus, whatever --nj.
+
+    \b
+    Examples:
+      hpcasr data synth demo
+      hpcasr data synth demo10 --hours 10 --seed 1 --snr 0,15 --nj 8
+    """
+    from hpcasr.data.synth import Plan, synthesize
+    made = synthesize(directory, Plan(hours, speakers, seed, snr), nj or len(os.sched_getaffinity(0)), force, progress)
+    minutes = made['seconds']/60
+    size = f'{minutes:.0f} min' if minutes < 120 else f'{minutes/60:.1f} h'
+    click.echo(f'speech    {size}, {made["speakers"]:,} speakers, {made["utterances"]:,} utterances '
+               f'(espeak-ng, seed {seed})')
+
+
 @data.command('import')
 @click.argument('directory')
 @click.option('--out', required=True, callback=named, help='Store to write.')
@@ -80,8 +122,11 @@ def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, comp
 @click.option('--deltas', type=click.IntRange(0, 2), default=2, show_default=True, help='Highest order, as add-deltas.')
 @click.option('--splice', callback=parse_splice, default='0', show_default=True, metavar='L,R',
               help='Context frames to the left and right, put side by side when frames are read.')
-@click.option('--ali', metavar='RSPECIFIER', help='pdf-ids of every frame: pdf.scp, pdf.ark or "ark:gunzip -c ... |".')
-@click.option('--num-pdfs', type=click.IntRange(1, 10_000_000), help='Targets of the alignment (am-info final.mdl).')
+@click.option('--ali', metavar='RSPECIFIER', help='Directory of a Kaldi alignment (ali.*.gz, final.mdl), or pdf-ids of '
+              'every frame: pdf.scp, pdf.ark or "ark:gunzip -c ... |".')
+@click.option('--mdl', metavar='FILE', help='final.mdl of an alignment by transition-ids (ali.*.gz).')
+@click.option('--num-pdfs', type=click.IntRange(1, 10_000_000),
+              help='Targets of an alignment by pdf-ids (am-info final.mdl).')
 @click.option('--length-tolerance', type=click.IntRange(0), default=0, show_default=True,
               help='Frames by which features and alignment may differ; both are cut.')
 @click.option('--dtype', type=click.Choice(['float32', 'float16']), default='float32', show_default=True)
@@ -89,25 +134,39 @@ def features(directory, out, kind, num_mel_bins, num_ceps, sample_rate, nj, comp
 @ALLOW_PIPES
 @FORCE
 @ends_between_items()
-def import_(directory, out, cmvn, cmvn_vars, deltas, splice, ali, num_pdfs, length_tolerance, dtype, intersect,
+def import_(directory, out, cmvn, cmvn_vars, deltas, splice, ali, mdl, num_pdfs, length_tolerance, dtype, intersect,
             allow_pipes, force):
     """Write a store from a Kaldi data directory: feats.scp, utt2spk and, if it is there, text.
+
+    Targets come from an alignment by Kaldi: transition-ids with their final.mdl (a directory, or --ali and --mdl), or
+    pdf-ids as ali-to-pdf writes them (--ali and --num-pdfs).
 
     \b
     Examples:
       hpcasr data import data/train --out train.h5
-      hpcasr data import data/train --ali exp/tri3_ali/pdf.scp --num-pdfs 3456 --splice 5 --out train.h5
+      hpcasr data import data/train --ali exp/tri3_ali --splice 5 --out train.h5
     """
     from hpcasr.data.alignment import open_alignment
     from hpcasr.data.frontend import Frontend
     from hpcasr.data.ingest import Ingest, ingest
-    if (ali is None) != (num_pdfs is None):
-        raise click.UsageError('--ali and --num-pdfs go together', click.get_current_context())
-    alignment = open_alignment(ali, allow_pipes) if ali is not None else None
-    source = Ingest(directory, Frontend(deltas, cmvn, cmvn_vars), alignment, num_pdfs or 0, length_tolerance, intersect,
-                    allow_pipes)
+    by_model = mdl is not None or os.path.isdir(ali or '')
+    if (ali is None) != (num_pdfs is None and not by_model):
+        raise click.UsageError('--ali and --num-pdfs go together; or --ali and --mdl; or --ali with a directory',
+                               click.get_current_context())
+    alignment = open_alignment(ali, allow_pipes, mdl) if ali is not None else None
+    source = Ingest(directory, Frontend(deltas, cmvn, cmvn_vars), alignment, targets(alignment, num_pdfs),
+                    length_tolerance, intersect, allow_pipes)
     ingest(source, out, splice, dtype, provenance(), force, progress)
     report(out)
+
+
+def targets(alignment, num_pdfs):
+    """How many targets `alignment` has: as its model says, else as the user does."""
+    known = (alignment and alignment.num_pdfs) or num_pdfs or 0
+    if num_pdfs not in (None, known):
+        raise click.UsageError(f'--num-pdfs is {num_pdfs}, but the model has {known}; leave it out',
+                               click.get_current_context())
+    return known
 
 
 @data.command()
@@ -188,5 +247,11 @@ def describe(s):
     if s['priors']:
         yield (f'priors     entropy {s["priors"]["entropy"]:.3f} nats, always the most frequent: '
                f'{s["priors"]["guess_error"]:.1%} wrong, {s["priors"]["unseen"]} never seen')
+    if s['tree']:
+        yield 'tree       {phones} phones of {states} states, {context}, {leaves} leaves'.format(**s['tree'])
+    if s['words']:
+        yield f'lexicon    {s["words"]} words'
+    if s['segments']:
+        yield f'segments   {s["segments"]} phones in time'
     yield f'made       {json.dumps(s["provenance"])}'
     yield f'digest     {s["digest"]}'
