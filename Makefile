@@ -1,4 +1,4 @@
-# make demo   train on two ranks from nothing; ends in held-out scores and a picture of the curves
+# make demo   from nothing to a word error rate, on synthetic speech: align, train on two ranks, decode; and the curves
 # make test   every test: in one process, then on two ranks; make test-3: the MPI tests on three (any number)
 
 PYTHON ?= python3
@@ -18,11 +18,26 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-openmpi lint bench check-wheel clean
+.PHONY: demo an4 so762 test test-openmpi lint bench check-wheel clean
 
 demo: $(VENV)/.demo
-	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr train --algo=sync-allreduce --out exp/demo --force
-	$(BIN)/hpcasr report exp/demo --plot exp/demo/curves.png --force
+	test -e exp/demo/speech/synth.json || $(BIN)/hpcasr data synth exp/demo/speech
+	$(BIN)/hpcasr recipe exp/demo/speech --out exp/demo --ranks $(RANKS) --algo=sync-allreduce --epochs 8
+	$(BIN)/hpcasr report exp/demo/nnet --plot exp/demo/curves.png --force
+	@echo 'next:  hpcasr transcribe exp/demo FILE.wav'
+
+# recognition of real speech; HPCASR_DATA is the folder of the corpora (README, Tests)
+an4: $(VENV)/.demo
+	$(BIN)/hpcasr recipe $(corpus)/an4-mfcc --out exp/an4 --ranks $(RANKS) --epochs 12 --seeds 3 --realign small \
+	    --realign-epochs 10 --systems
+
+so762: $(VENV)/.demo
+	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 8 \
+	    --realign small --realign-epochs 4 --systems --more 'first=--batch 16 --set model.dropout=0.2' \
+	    --more 'train=--batch 16 --set optim.hold=3' --more 'decode=--acwt 0.06,0.08,0.1,0.13,0.17' \
+	    --more 'search=--beam 12 --max-active 2500'
+
+corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m 'not mpi' -q

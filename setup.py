@@ -27,7 +27,6 @@ setup(
         'kaldialign>=0.9',
         'kaldifst>=1.7',
         'kaldiio>=2.18',
-        'kaldilm>=1.15',
         'mpi4py>=4.0',
         'numba>=0.61',
         'numpy>=2.0',
@@ -42,7 +41,7 @@ setup(
         'cuda12': ['cupy-cuda12x>=14.0', 'numba-cuda[cu12]>=0.20'],
         'cuda13': ['cupy-cuda13x>=14.0', 'numba-cuda[cu13]>=0.20'],
         'demo': ['espeakng-loader>=0.2.4', 'matplotlib>=3.8'],
-        'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-mpi>=0.6', 'pytest-timeout>=2.3', 'ruff>=0.6'],
+        'test': ['hypothesis>=6.100', 'kaldilm>=1.15', 'pytest>=8.0', 'pytest-mpi>=0.6', 'pytest-timeout>=2.3', 'ruff>=0.6'],
     },
     entry_points={'console_scripts': ['hpcasr = hpcasr.cli:main']},
     classifiers=[

@@ -51,7 +51,7 @@ def recipe(directory, out, ranks, launcher, dry_run, **options):
     \b
     Examples:
       hpcasr recipe an4 --out exp/an4 --epochs 12 --seeds 3
-      hpcasr recipe data --out exp/so762 --model mid --realign dnn --systems --more 'train=--chunk 32 --batch 16'
+      hpcasr recipe data --out exp/mid --model mid --realign small --systems --more 'train=--batch 16'
     """
     import os
     import shlex

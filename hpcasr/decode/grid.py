@@ -3,7 +3,7 @@
 from hpcasr.decode.tune import values
 from hpcasr.errors import BadInput
 
-SCALES, PENALTIES = '0.06,0.08,0.1,0.12,0.15', '0,0.5,1'
+SCALES, PENALTIES = '0.06,0.08,0.1,0.13,0.17,0.22', '-1,-0.5,0,0.5,1'
 
 
 def grid(acwt=None, penalty=None, like=None):

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from hpcasr.errors import BadInput
 
+# what trains well on a few hours of speech; --more train=... comes after it, and wins
+TRAINING = '--chunk 32 --batch 8 --optimizer adam --lr 0.001 --set optim.lr_batch=0 --set model.dropout=0.3'
+
 LEXICONS = ('local/dict/lexiconp.txt', 'local/dict/lexicon.txt', 'data/local/dict/lexiconp.txt',
             'data/local/dict/lexicon.txt', 'dict/lexicon.txt', 'lexicon.txt')
 
@@ -133,8 +136,8 @@ def training(r, name, out, model, epochs, seed, aligned):
     train, dev = r.stores
     more = r.extra('first') if name == 'first' else r.extra('train')
     return Stage(name, ('train', train, '--dev', dev, '--algo', r.algo, '--model', model, '--epochs', str(epochs),
-                        '--seed', str(seed), '--out', out, *more), (aligned,), parallel=True, targets=aligned,
-                 resume=('--resume', 'auto'))
+                        '--seed', str(seed), '--out', out, *TRAINING.split(), '--set', f'optim.hold={epochs/2:g}',
+                        *more), (aligned,), parallel=True, targets=aligned, resume=('--resume', 'auto'))
 
 
 def graph(r, name, model, needs):
