@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,9 @@ from hpcasr.errors import BadInput
 
 FULL_SCALE = 32768  # Kaldi's samples are those of 16-bit files
 OVERSHOOT = 0.5  # seconds that a segment may reach beyond its recording, as in extract-segments
+LOUDEST = 1e9  # times full scale: the power of a window is still a float32
+CUT = re.compile(r'^data : (\d+) \(should be \d+\)', re.MULTILINE)  # what libsndfile notes of a wav file
+STREAM = 0x7ff00000  # bytes that the header of a stream claims, or more, as its length was not known
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,28 @@ class Recording:
 
     def samples(self, rate):
         """[n] float32 at `rate` Hz, in Kaldi's 16-bit scale.  Raises BadInput."""
-        source = run_pipe(self.entry, self.where) if is_pipe(self.entry) else self.entry
+        source = run_pipe(self.entry, self.where) if is_pipe(self.entry) else os.fsencode(self.entry)
         try:
-            x, own = soundfile.read(source, dtype='float32', always_2d=True)
+            with soundfile.SoundFile(source) as f:
+                x, own, notes = f.read(dtype='float32', always_2d=True), f.samplerate, f.extra_info
         except (soundfile.SoundFileError, TypeError, OSError, MemoryError) as e:
             raise BadInput(f'{self.where}: {shown(self.entry)}: not readable as wav, flac, ogg or opus ({e})') from None
         if x.shape[1] != 1:
             raise BadInput(f'{self.where}: {shown(self.entry)}: has {x.shape[1]} channels; make it mono '
                            f'(sox IN OUT remix 1)')
         self.refuse_unusable(len(x), own, rate)
+        self.refuse_damaged(x, notes)
         x = x[:, 0]*np.float32(FULL_SCALE)
         return x if own == rate else soxr.resample(x, own, rate)
+
+    def refuse_damaged(self, x, notes):
+        """BadInput for samples that no filter bank can take, and for a wav file whose end is missing."""
+        if not -LOUDEST < x.min() <= x.max() < LOUDEST:
+            raise BadInput(f'{self.where}: {shown(self.entry)}: has samples that are not finite, or beyond '
+                           f'{LOUDEST:g} times full scale; write it again or remove it')
+        if (told := CUT.search(notes)) and int(told[1]) < STREAM:
+            raise BadInput(f'{self.where}: {shown(self.entry)}: is truncated, its header promises {told[1]} bytes of '
+                           f'samples; copy it again, or rewrite it with `sox --ignore-length FILE out.wav`')
 
     def refuse_unusable(self, n, own, rate):
         if not n:
@@ -113,8 +128,7 @@ def by_recording(segments):
 
 def cut(x, rate, segment, where):
     """The samples of a segment of the recording `x`."""
-    if segment.end is None:
-        return x[int(segment.start*rate):]
-    if segment.end*rate > len(x) + OVERSHOOT*rate:
-        raise BadInput(f'{where}: ends after {len(x)/rate:.2f} s, utterance {segment.utterance} at {segment.end:.2f} s')
-    return x[int(segment.start*rate):int(segment.end*rate)]
+    last = segment.start if segment.end is None else segment.end
+    if last*rate > len(x) + OVERSHOOT*rate:
+        raise BadInput(f'{where}: ends after {len(x)/rate:.2f} s, utterance {segment.utterance} at {last:.2f} s')
+    return x[int(segment.start*rate):None if segment.end is None else int(segment.end*rate)]

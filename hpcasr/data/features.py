@@ -126,7 +126,7 @@ def beside(out):
         temporary.mkdir(parents=True)
         yield temporary
     except OSError as e:
-        raise BadInput(f'{out}: {e.strerror}; nothing was written') from None
+        raise BadInput(f'{out}: {e.strerror or e}; nothing was written') from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):

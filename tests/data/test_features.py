@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from hpcasr.data.audio import FULL_SCALE, LOUDEST
 from hpcasr.data.features import Features, make_features, ordered
 from hpcasr.data.kaldi import Scp, table
 from hpcasr.errors import BadInput
@@ -91,6 +92,31 @@ def test_other_rates_are_resampled(speech, tmp_path):
     make_features(speech, tmp_path/'out', Features())
     y = Scp(tmp_path/'out/feats.scp').matrix('r0')
     assert len(y) == 98 and y.mean(0).argmax() == Features()(tone(1)*32768).mean(0).argmax()
+
+
+def test_a_segment_of_no_samples_is_left_out(speech, tmp_path):
+    (speech/'segments').write_text('a r0 0.25 0.75\nb r0 0.500001 0.500002\nc r1 2.3 2.4\nd r1 2.2 -1\n')
+    (speech/'utt2spk').write_text('a s\nb s\nc s\nd s\n')
+    (speech/'text').unlink()
+    assert make_features(speech, tmp_path/'out', Features()) == ['b', 'c', 'd']
+
+
+@pytest.mark.parametrize('claim', [0x7fffffff, 0xffffffff, 0x7ffff000])
+def test_the_header_of_a_stream_promises_too_much(speech, tmp_path, claim):
+    path = tmp_path/'audio/r0.wav'
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b'data') + 4
+    raw[at:at + 4] = claim.to_bytes(4, 'little')
+    path.write_bytes(raw)
+    make_features(speech, tmp_path/'out', Features())
+    assert len(Scp(tmp_path/'out/feats.scp').matrix('r0')) == 98
+
+
+def test_the_loudest_samples_have_features():
+    for loudest in 1, LOUDEST:
+        x = np.float32(loudest*FULL_SCALE*0.99)*np.sign(np.sin(np.arange(RATE)*0.05)).astype(np.float32)
+        for kind in 'fbank', 'mfcc':
+            assert np.isfinite(Features(kind)(x)).all()
 
 
 def test_compression(speech, tmp_path):
@@ -239,6 +265,37 @@ def telephone(speech):
     soundfile.write(speech.parent/'audio/r1.flac', tone(1, 8000), 8000)
 
 
+def spoilt(value):
+    def harm(speech):
+        x = tone(2, seed=1)
+        x[7000] = value
+        soundfile.write(speech.parent/'audio/r1.wav', x, RATE, 'FLOAT')
+        (speech/'wav.scp').write_text('r0 audio/r0.wav\nr1 audio/r1.wav\n')
+    return harm
+
+
+def half(speech):
+    path = speech.parent/'audio/r0.wav'
+    path.write_bytes(path.read_bytes()[:16044])
+
+
+def half_flac(speech):
+    path = speech.parent/'audio/r1.flac'
+    path.write_bytes(path.read_bytes()[:20000])
+
+
+def starts_too_late(speech):
+    (speech/'segments').write_text('a r0 0.5 1.2\nb r1 2.6 -1\n')
+
+
+def empty_segment(speech):
+    (speech/'segments').write_text('a r0 0.5 0.5\n')
+
+
+def starts_before(speech):
+    (speech/'segments').write_text('a r0 -0.1 0.5\n')
+
+
 def short(speech):
     for name in 'r0.wav', 'r1.flac':
         soundfile.write(speech.parent/'audio'/name, tone(0.02), RATE)
@@ -270,6 +327,10 @@ def two_speakers(speech):
     (broken_audio, 'recording r1: .*not readable as wav'), (missing_audio, 'recording r1: audio/r1.flac: no such file'),
     (stereo, 'recording r1: .* has 2 channels; make it mono'), (pipe, 'recording r1: .*--allow-pipes'),
     (unknown_recording, 'utterance b: recording r7 is not in wav.scp'), (no_interval, 'utterance a: 0.5 .. 0.2 s'),
+    *((spoilt(x), 'recording r1: .*r1.wav: has samples that are not finite') for x in (np.nan, np.inf, -1e30)),
+    (half, 'recording r0: .*r0.wav: is truncated, its header promises 32000 bytes'),
+    (half_flac, 'recording r1: .*not readable as wav'), (starts_too_late, 'ends after 2.00 s, utterance b at 2.60 s'),
+    (empty_segment, 'utterance a: 0.5 .. 0.5 s is not an interval'), (starts_before, 'utterance a: -0.1 .. 0.5 s'),
     (too_late, 'ends after 2.00 s, utterance b at 2.60 s'), (malformed, 'utterance a: expected RECORDING START END')])
 def test_bad_input_leaves_nothing(speech, tmp_path, harm, line, jobs):
     harm(speech)
