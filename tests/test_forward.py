@@ -167,6 +167,9 @@ def test_nothing_is_overwritten(model):
     for out in '-', 'y.scp':
         with pytest.raises(BadInput, match='give an archive'):
             forward(Comm(), Request('exp/x', 's.h5', out))
+    os.mkfifo('pipe')
+    with pytest.raises(BadInput, match='pipe: is no file, and is not replaced'):
+        forward(Comm(), Request('exp/x', 's.h5', 'pipe', force=True))
     with pytest.raises(BadInput, match='its folder does not exist'):
         forward(Comm(), Request('exp/x', 's.h5', 'no/y.ark'))
     assert pathlib.Path('y.ark').read_text() == pathlib.Path('z.scp').read_text() == 'mine'

@@ -93,8 +93,8 @@ def parse_range(context, parameter, text):
 @FORCE
 @ends_at_once()
 def synth(directory, hours, speakers, seed, snr, nj, force):
-    """Make a demo corpus of synthetic speech.  DIRECTORY gets train, dev, test (Kaldi data directories that share
-    neither speakers nor sentences), audio, and local/dict with the lexicon.
+    """Make a demo corpus of synthetic speech.  DIRECTORY, new or empty, gets train, dev, test (Kaldi data directories
+    without common speakers; no sentence of train is in dev or test), audio, and local/dict with the lexicon.
 
     espeak-ng speaks it, a program of others under the GPL, version 3: `pip install "hpcasr[demo]"`.  Names spelled,
     digits, commands, short sentences; with room, channel and noise.  ctm and phones.ctm have the true times of words

@@ -8,6 +8,7 @@ The library is one per process and keeps state from one text to the next: what i
 
 import ctypes
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ OPTIONS = 0x1 | 0x8000  # tell about phones; do not exit() where the data are mi
 WORD, PHONE = 1, 7  # types of events
 RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4  # parameters
 CHARACTERS, UTF8 = 1, 1
+ANEW = 'install it anew with `pip install --force-reinstall espeakng-loader`'
 LOUDNESS = 50  # of 100, the default, at which some voices are cut off at full scale
 
 
@@ -55,7 +57,7 @@ class Espeak:
         self.rate = self.lib.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(self.data), OPTIONS)
         if self.rate <= 0:
             raise BadInput(f'{self.data}: espeak-ng cannot read its data (it bears no path of 160 characters, this has '
-                           f'{len(self.data)}); install it anew with `pip install --force-reinstall espeakng-loader`')
+                           f'{len(self.data)}); {ANEW}')
         self.version = self.lib.espeak_Info(None).decode().split()[0]
         self.heard, self.marks = [], []
         self.callback = CALLBACK(self.hear)  # must live as long as the library calls it
@@ -63,7 +65,7 @@ class Espeak:
 
     def variants(self):
         """The names of the voice variants that there are."""
-        return set(os.listdir(os.path.join(self.data, 'voices', '!v')))
+        return {path.name for path in Path(self.data, 'voices', '!v').glob('*')}
 
     def use(self, voice, rate, pitch, span):
         """Speak as `voice`, one of espeak's and a variant (`gmw/en-US+f2`): words a minute, 0..100, 0..100."""
@@ -98,16 +100,18 @@ def locate():
     """Paths of the library and of its data."""
     try:
         import espeakng_loader
+        return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except ImportError:
         raise BadInput('espeak-ng is not installed; install it with `pip install "hpcasr[demo]"`') from None
-    return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
+    except RuntimeError as e:
+        raise BadInput(f'espeak-ng is not whole ({e}); {ANEW}') from None
 
 
 def load(path):
     try:
         lib = ctypes.CDLL(path)
     except OSError as e:
-        raise BadInput(f'{path}: espeak-ng does not load ({e})') from None
+        raise BadInput(f'{path}: espeak-ng does not load ({e}); {ANEW}') from None
     lib.espeak_Info.restype = ctypes.c_char_p
     lib.espeak_Synth.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint,
                                  ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)

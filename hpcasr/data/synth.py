@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import wait
@@ -75,12 +75,12 @@ class Plan:
 def synthesize(out, plan, jobs=1, force=False, progress=silent):
     """Make the directory `out` with train, dev, test, audio and local/dict; returns what is in out/synth.json.
 
-    Raises BadInput, leaving nothing behind.  `force` replaces a directory that was made here.
+    `out` is new or empty; `force` replaces one that was made here.  Raises BadInput, leaving nothing behind.
     """
-    out = Path(out)
+    out = Path(out).absolute()
     refuse_existing(out, force)
-    espeak, speakers = Espeak(), plan.cast()
-    with beside(out) as folder:
+    empty, espeak, speakers = is_empty(out), Espeak(), plan.cast()
+    with beside(out/MADE if empty else out) as folder:  # an empty one may be mounted, or somebody's working directory
         for name in ('audio', 'parts', *SETS, 'local/dict'):
             (folder/name).mkdir(parents=True)
         tasks = [('the lexicon', partial(write_reference, espeak, folder/'parts'/'reference'))]
@@ -89,19 +89,34 @@ def synthesize(out, plan, jobs=1, force=False, progress=silent):
             for _ in progress(done, len(tasks)):
                 pass
         made = finish(folder, out, plan, espeak, speakers)
-        replace(folder, out)
+        (fill if empty else replace)(folder, out)
     return made
 
 
 def refuse_existing(out, force):
-    if not str(out.absolute()).isprintable():
-        raise BadInput(f'{str(out.absolute())!a}: has a character that wav.scp cannot hold; name another directory')
-    if not os.path.lexists(out):
+    if not str(out).isprintable():
+        raise BadInput(f'{str(out)!a}: has a character that wav.scp cannot hold; name another directory')
+    if not os.path.lexists(out) or is_empty(out):
         return
     if not os.path.isdir(out) or os.path.islink(out) or not os.path.isfile(out/MADE):
         raise BadInput(f'{out}: exists and was not made by `hpcasr data synth`; name another directory')
     if not force:
         raise BadInput(f'{out}: exists; use --force to make it anew')
+    if os.path.ismount(out):
+        raise BadInput(f'{out}: is mounted and cannot be replaced; empty it, or name a directory in it')
+
+
+def is_empty(folder):
+    """Whether it is a directory, itself and not by a link, with nothing in it."""
+    with suppress(OSError):
+        return not os.path.islink(folder) and not os.listdir(folder)
+    return False
+
+
+def fill(folder, out):
+    """What is in `folder` goes to `out`, the mark last."""
+    for name in sorted(os.listdir(folder), key=MADE.__eq__):
+        os.rename(folder/name, out/name)
 
 
 def replace(folder, out):
@@ -196,7 +211,7 @@ def write_set(folder, out, name, speakers):
 def rows_of(folder, out, speaker):
     """The speaker's rows of the tables BY_SPEAKER."""
     keys = [row.split()[0] for row in part(folder, speaker, 'text').read_text('utf-8').splitlines()]
-    audio = out.absolute()/'audio'/speaker.name
+    audio = out/'audio'/speaker.name
     return (''.join(f'{key} {audio}/{key}.wav\n' for key in keys),
             ''.join(f'{key} {speaker.name}\n' for key in keys),
             f'{speaker.name} {" ".join(keys)}\n', f'{speaker.name} {speaker.gender}\n')
