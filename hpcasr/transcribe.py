@@ -25,7 +25,9 @@ ACWT, PENALTY = 0.1, 0.0
 KINDS = 'fbank', 'mfcc'
 LONGEST = 30.0  # seconds recognized at once: memory grows with them, and with the words in them
 SHORTEST = 20.0  # of all pieces but the last
+REST = 1.0  # of the last, at least: a path through the graph needs its frames
 PAUSE = 0.3  # seconds that a cut should be quiet
+NETWORKS = 'nnet', 'nnet-0'  # of what hpcasr recipe made, the first of several seeds
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Options:
     acwt: float | None = None
     penalty: float | None = None
     beam: float = 13.0
-    max_active: int = 5000
+    max_active: int = 2500
     checkpoint: str = 'best'
 
 
@@ -82,13 +84,15 @@ def refuse_no_file(file):
 class Transcriber:
     """The model in the directory `exp` and its graph, ready for audio.  Raises BadInput where they cannot be used.
 
-    Without a graph in the options it is EXP/graph; without acwt or penalty these are `best_of(exp)`.
+    exp is the directory of a model, or of a recipe: then it is that of its first network.  Without a graph in the
+    options it is `graph_of(exp)`; without acwt or penalty these are `best_of(exp)`.
     """
 
     def __init__(self, exp, options):
+        exp = model_of(exp)
         self.model = open_model(exp, options.checkpoint)
         self.features, self.frontend = front_end(self.model)
-        self.graph = Graph(options.graph or os.path.join(exp, 'graph'))
+        self.graph = Graph(options.graph or graph_of(exp))
         self.graph.refuse_other(self.model)
         self.timer = timer(self.model, options.lexicon, self.graph) if options.times else None
         acwt, penalty = best_of(exp) if None in (options.acwt, options.penalty) else (ACWT, PENALTY)
@@ -99,8 +103,6 @@ class Transcriber:
     def __call__(self, file, note=lambda line: None):
         """The Transcript of a file."""
         samples = File(file, 'audio').samples(self.features.sample_rate)
-        if not np.isfinite(samples).all():
-            raise BadInput(f'{file}: has samples that are not finite; leave it out')
         x, seconds = self.features(samples), len(samples)/self.features.sample_rate
         if not len(x):
             raise BadInput(f'{file}: its {seconds:.3f} s are shorter than a window of 25 ms; leave it out')
@@ -122,6 +124,22 @@ class Transcriber:
             return [Word(word) for word in found]
         return [Word(word, (first + a)*SHIFT, (first + b)*SHIFT)
                 for word, (a, b) in zip(found, self.timer(y, found, file, self.acwt), strict=True)]
+
+
+def model_of(exp):
+    """The directory of the model: `exp`, or that of the network in it if `exp` is what a recipe made."""
+    inside = [folder for name in NETWORKS if os.path.isdir(folder := os.path.join(exp, name))]
+    return inside[0] if inside and not is_network(exp) else exp
+
+
+def graph_of(exp):
+    """EXP/graph, or that of the recipe whose network is in `exp`."""
+    own, shared = os.path.join(exp, 'graph'), os.path.join(exp, os.pardir, 'tri', 'graph')
+    return shared if is_network(exp) and os.path.isdir(shared) and not os.path.exists(own) else own
+
+
+def is_network(exp):
+    return os.path.exists(os.path.join(exp, 'model.json'))
 
 
 def timer(model, lexicon, graph):
@@ -189,11 +207,11 @@ def energies(samples, rate, T):
 
 def pieces(energy):
     """[(first frame, that after the last)] of parts of SHORTEST .. LONGEST seconds, cut where it is quietest."""
-    shortest, longest = round(SHORTEST/SHIFT), round(LONGEST/SHIFT)
+    shortest, longest, rest = (round(seconds/SHIFT) for seconds in (SHORTEST, LONGEST, REST))
     bounds = [0]
     while len(energy) - bounds[-1] > longest:
-        low = bounds[-1] + shortest
-        bounds.append(low + int(energy[low:bounds[-1] + longest].argmin()))
+        low, high = bounds[-1] + shortest, min(bounds[-1] + longest, len(energy) - rest)
+        bounds.append(low + int(energy[low:high + 1].argmin()))
     return list(pairwise([*bounds, len(energy)]))
 
 
@@ -218,8 +236,8 @@ def as_json(transcripts):
 
 
 def label(file):
-    """A path as one word."""
-    return '_'.join(file.split())
+    """A path as one word, of characters that can be printed."""
+    return '_'.join(os.fsencode(file).decode('utf-8', 'replace').split())
 
 
 FORMATS = {'text': as_text, 'ctm': as_ctm, 'json': as_json}

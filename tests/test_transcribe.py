@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -118,7 +119,7 @@ def test_long_audio_in_pieces(model, exp):
     near([(w.word, w.start, w.end) for w in Transcriber(exp, Options())('long.wav').words], times)
 
 
-@pytest.mark.parametrize('T', [0, 1, 2999, 3000, 3001, 5000, 30000])
+@pytest.mark.parametrize('T', [0, 1, 2999, 3000, 3001, 5000, 6001, 30000])
 def test_pieces_are_bounded_and_cut_where_it_is_quiet(T):
     energy = np.random.default_rng(T).uniform(1, 2, T)
     energy[::250] = 0.5
@@ -126,6 +127,12 @@ def test_pieces_are_bounded_and_cut_where_it_is_quiet(T):
     assert [a for a, _ in found] == [0, *(b for _, b in found[:-1])] and found[-1][1] == T
     assert all(b - a <= 3000 for a, b in found) and all(b - a >= 2000 for a, b in found[:-1])
     assert all(b % 250 == 0 for _, b in found[:-1])
+
+
+@pytest.mark.parametrize('T', [3001, 3050, 3100, 6001])
+def test_the_last_piece_has_room_for_a_path(T):
+    found = pieces(np.arange(T, 0, -1))  # quietest at the end
+    assert found[-1][1] - found[-1][0] >= 100 and all(b - a <= 3000 for a, b in found)
 
 
 @pytest.mark.parametrize('rate, T', [(16000, 1), (16000, 29), (16000, 200), (22050, 200)])
@@ -178,6 +185,60 @@ def test_a_graph_with_more_words(model, exp, tmp_path, capsys):
             r'graph: 3 of its words, first BAD, are not in the lexicon of .*exp; name .* --lexicon', capsys)
     t = Transcriber(exp, Options(lexicon=str(exp/'lexicon.txt')))('a.wav')
     near([(w.word, w.start, w.end) for w in t.words], times)
+
+
+@pytest.fixture
+def recipe(exp, tmp_path):
+    """recipe('nnet') -> a directory as hpcasr recipe leaves it: networks and the graph of their tree."""
+    def make(*networks):
+        for name in networks:
+            (tmp_path/'rec'/name).mkdir(parents=True)
+            (tmp_path/'rec'/name/'model.json').touch()
+        (tmp_path/'rec/tri').mkdir()
+        shutil.copytree(exp/'graph', tmp_path/'rec/tri/graph')
+        return 'rec'
+    return make
+
+
+@pytest.mark.parametrize('networks, given, taken', [
+    (['nnet'], 'rec', 'rec/nnet'), (['nnet-0', 'nnet-1'], 'rec', 'rec/nnet-0'), (['nnet'], 'rec/nnet/', 'rec/nnet/'),
+    (['nnet-0', 'nnet-1'], 'rec/nnet-1', 'rec/nnet-1')])
+def test_the_directory_of_a_recipe(model, recipe, monkeypatch, networks, given, taken, capsys):
+    recipe(*networks)
+    opened = []
+    monkeypatch.setattr(module, 'open_model', lambda path, checkpoint: opened.append(path) or model)
+    soundfile.write('a.wav', speech(WORDS)[0], RATE)
+    assert main(['transcribe', given, 'a.wav']) == 0
+    assert capsys.readouterr().out == f'a.wav {" ".join(WORDS)}\n' and opened == [taken]
+
+
+def test_a_graph_of_its_own_comes_first(model, exp, recipe, capsys):
+    recipe('nnet')
+    os.mkdir('rec/nnet/graph')
+    soundfile.write('a.wav', speech(['AB'])[0], RATE)
+    refuses(['transcribe', 'rec', 'a.wav'], r'rec/nnet/graph/graph\.json: No such file', capsys)
+    os.mkdir('rec/mono')  # mixtures with a tree of their own
+    refuses(['transcribe', 'rec/mono', 'a.wav'], r'rec/mono/graph/graph\.json: No such file', capsys)
+    assert main(['transcribe', 'rec', 'a.wav', '--graph', str(exp/'graph')]) == 0
+
+
+def test_names_that_are_not_utf8(model, exp, capsys):
+    soundfile.write('a.wav', speech(['AB'])[0], RATE)
+    os.rename('a.wav', b'caf\xe9 1.wav')
+    assert main(['transcribe', str(exp), os.fsdecode(b'caf\xe9 1.wav')]) == 0
+    assert capsys.readouterr().out == 'caf\ufffd_1.wav AB\n'
+
+
+@pytest.mark.parametrize('option', ['--acwt', '--penalty', '--beam'])
+@pytest.mark.parametrize('number', ['nan', 'inf', '1e39'])
+def test_numbers_that_are_none(option, number, capsys):
+    refuses(['transcribe', 'x', 'a.wav', option, number], f"'{option}': .*give a finite number", capsys)
+
+
+def test_as_few_states_as_the_search_takes(model, exp, capsys):
+    soundfile.write('a.wav', speech(['AB'])[0], RATE)
+    refuses(['transcribe', str(exp), 'a.wav', '--max-active', '20'], 'x>=21', capsys)
+    assert main(['transcribe', str(exp), 'a.wav', '--max-active', '21']) == 0
 
 
 @pytest.fixture
@@ -259,6 +320,7 @@ def audio(name, x, rate=RATE):
     (lambda name: pathlib.Path(name).write_bytes(b'RIFF'), r'bad\.wav: not readable as wav, flac'),
     (lambda name: pathlib.Path(name).write_bytes(b''), r'bad\.wav: not readable as wav, flac'),
     (lambda name: soundfile.write(name, np.full(9000, np.nan), RATE, 'FLOAT'), r'bad\.wav: has samples that are not f'),
+    (lambda name: audio(name, np.zeros(9000)) or os.truncate(name, 9000), r'bad\.wav: is truncated'),
     (os.mkdir, r'bad\.wav: is no file'), (os.mkfifo, r'bad\.wav: is no file'),
     (lambda name: None, r'bad\.wav: no such file')])
 def test_bad_audio(model, exp, make, says, capsys):
