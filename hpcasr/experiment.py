@@ -8,7 +8,6 @@ EXP/checkpoints/     checkpoint.py
 EXP/DONE             written when everything has succeeded, with the checksum of the final parameters
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ import numpy as np
 import hpcasr
 from hpcasr.checkpoint import sync_directory, write_file, writing
 from hpcasr.errors import BadInput
+from hpcasr.lock import hold
 
 OURS = 'config.toml', 'versions.json', 'model.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', 'DONE', 'curves.png'
 LOCKS = []  # open files: closed, and so released, when the process ends
@@ -48,16 +48,9 @@ def claim(request):
         raise BadInput(f'{request.resume} lies in {path}, which --force would replace; go on in it with --resume auto')
 
 
-def lock(path):
-    """Hold EXP/.lock until this process ends; BadInput if another one does."""
-    file = open(path/'.lock', 'w')
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BadInput(f'{path}: another job is training there; wait for it, or choose another --out') from None
-    except OSError:  # a file system without locks
-        pass
-    LOCKS.append(file)
+def lock(path, work='training'):
+    """Keep other jobs out of `path` until this process ends; BadInput if one is at `work` there."""
+    LOCKS.append(hold(path, work))
 
 
 def is_ours(path):

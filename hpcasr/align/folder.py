@@ -38,7 +38,7 @@ class Folder:
         """
         with writing(self.path, 'choose another --out'):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock(self.path)
+            lock(self.path, 'aligning')
             used = [name for name in OURS if (self.path/name).exists()]
             others = [name for name in OTHERS if (self.path/name).exists()]
         if others:

@@ -84,11 +84,12 @@ def summary(facts, test_text):
 @click.argument('graph')
 @click.argument('store')
 @click.option('--out', required=True, metavar='DIR', help='Directory to write.')
-@click.option('--acwt', metavar='LIST', help='Acoustic scales to try.  [default: 0.06,0.08,0.1,0.12,0.15]')
-@click.option('--penalty', metavar='LIST', help='Word insertion penalties to try.  [default: 0,0.5,1]')
+@click.option('--acwt', metavar='LIST', help='Acoustic scales to try.  [default: 0.06,0.08,0.1,0.13,0.17,0.22]')
+@click.option('--penalty', metavar='LIST', help='Word insertion penalties to try.  [default: -1,-0.5,0,0.5,1]')
 @click.option('--like', metavar='DIR', help='The scale and penalty that hpcasr decode score found best there.')
-@click.option('--beam', type=click.FloatRange(0, min_open=True), default=13, show_default=True, help='Of the search.')
-@click.option('--max-active', type=click.IntRange(1), default=5000, show_default=True, help='States per frame.')
+@click.option('--beam', callback=finite, type=click.FloatRange(0, min_open=True), default=13, show_default=True,
+              help='Of the search.')
+@click.option('--max-active', type=click.IntRange(21), default=2500, show_default=True, help='States per frame.')
 @click.option('--checkpoint', metavar='best|last|PATH', default='best', show_default=True, help='Of an experiment.')
 @click.option('--force', is_flag=True, help='Replace the hypotheses in DIR.')
 def run(model, graph, store, out, acwt, penalty, like, beam, max_active, checkpoint, force):

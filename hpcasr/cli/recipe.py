@@ -14,8 +14,18 @@ def parse_more(context, parameter, texts):
         stage, equals, arguments = text.partition('=')
         if stage not in MORE or not equals:
             raise click.BadParameter(f'{text}: write STAGE=ARGUMENTS, where STAGE is one of {", ".join(MORE)}')
+        split(context, parameter, arguments)
         more[stage] = f'{more.get(stage, "")} {arguments}'
     return more
+
+
+def split(context, parameter, text):
+    """The words of a command line, [] where there is none."""
+    import shlex
+    try:
+        return shlex.split(text or '')
+    except ValueError as e:
+        raise click.BadParameter(f'{text}: {e}') from None
 
 
 @click.command()
@@ -26,7 +36,7 @@ def parse_more(context, parameter, texts):
 @click.option('--test', multiple=True, default=['test'], show_default=True, help='Of a test set; may be repeated.')
 @click.option('--lexicon', metavar='FILE', help='[default: local/dict/lexicon.txt and its like in KALDI_DIR]')
 @click.option('--text', metavar='FILE', help='Text of the language model.  [default: transcripts of the training set]')
-@click.option('--order', type=click.IntRange(1, 5), default=2, show_default=True, help='Of the language model.')
+@click.option('--order', type=click.IntRange(1, 4), default=2, show_default=True, help='Of the language model.')
 @click.option('--arpa', metavar='FILE', help='A language model that exists.')
 @click.option('--algo', default='sync-allreduce', show_default=True, metavar='NAME', help='Distributed-SGD algorithm.')
 @click.option('--model', default='small', show_default=True, metavar='PRESET')
@@ -40,7 +50,8 @@ def parse_more(context, parameter, texts):
 @click.option('--more', multiple=True, callback=parse_more, metavar='STAGE=ARGUMENTS',
               help=f'Further arguments of a stage, may be repeated: {", ".join(MORE)}.')
 @click.option('--ranks', type=click.IntRange(1), help='[default: the cores this process may use, or SLURM_NTASKS]')
-@click.option('--launcher', metavar='COMMAND', help='What starts them.  [default: srun in a SLURM job, else mpirun]')
+@click.option('--launcher', callback=split, metavar='COMMAND',
+              help='What starts them.  [default: srun in a SLURM job, else mpirun]')
 @click.option('--dry-run', is_flag=True, help='Print the commands and stop.')
 def recipe(directory, out, ranks, launcher, dry_run, **options):
     """From a Kaldi data directory to a word error rate; started again, it goes on where it stopped.
@@ -62,7 +73,7 @@ def recipe(directory, out, ranks, launcher, dry_run, **options):
     wanted = Recipe(directory, out, **options)
     stages = plan(wanted)
     ranks = ranks or int(os.environ.get('SLURM_NTASKS') or len(os.sched_getaffinity(0)))
-    words = shlex.split(launcher) if launcher else default_launcher(ranks)
+    words = launcher or default_launcher(ranks)
     if dry_run:
         return click.echo('\n'.join(shlex.join([*(words if s.parallel else []), 'hpcasr', *s.argv]) for s in stages))
     runner = Runner(out, stages, words, lambda line: click.echo(line, err=True))

@@ -1,6 +1,5 @@
 """A decoding graph on disk: HCLG.fst, words.txt, phones.txt, lm.arpa and, written last, graph.json."""
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from hpcasr.decode.fst import from_kaldifst
 from hpcasr.decode.graph import Options, build
 from hpcasr.decode.kneser_ney import estimate
 from hpcasr.decode.lang import Language
+from hpcasr.decode.search import tree_digest
 from hpcasr.decode.sentences import Text
 from hpcasr.errors import BadInput
 
@@ -54,7 +54,7 @@ def make_graph(request, options: Options, provenance, note):
     model, facts = language_model(request, language, lexicon.oov, note)
     with beside(out) as folder:
         HCLG = named(request.arpa or request.text, build, tree, language, model, options)
-        facts = {'format': FORMAT[0], 'version': FORMAT[1], 'num_pdfs': tree.num_pdfs, 'tree': digest(tree),
+        facts = {'format': FORMAT[0], 'version': FORMAT[1], 'num_pdfs': tree.num_pdfs, 'tree': tree_digest(tree),
                  **asdict(options), **sizes(HCLG), 'words': len(language.words), **facts, 'provenance': provenance}
         write(folder, HCLG, language, model, facts)
         move(folder, out)
@@ -109,11 +109,6 @@ def from_arpa(path, language, note):
     if dropped:
         note(f'{path}: {len(dropped)} of its words are not in the lexicon and left out, first {shown(dropped[0], 50)}')
     return model
-
-
-def digest(tree):
-    """sha256 of the tree's text: graph and acoustic model must agree."""
-    return hashlib.sha256(tree.dumps().encode()).hexdigest()
 
 
 def sizes(fst):

@@ -16,7 +16,7 @@ from hpcasr.decode.texts import read_texts, write_whole
 from hpcasr.decode.tune import best, edges, label
 from hpcasr.errors import BadInput
 
-NUMBER = r'-?[\d.]+(?:e[+-]?\d+)?'
+NUMBER = r'-?\d+(?:\.\d+)?(?:e[+-]?\d+)?'
 
 
 @dataclass

@@ -5,19 +5,15 @@ DIR/scoring/ACWT_PENALTY.txt          what was recognized
 DIR/log.json                          models, beam, speed; written when everything else is there
 """
 
-import json
-import os
-import pathlib
-import shutil
 from dataclasses import dataclass
 
 from hpcasr.data.kaldi import words
+from hpcasr.decode.draft import Draft
 from hpcasr.decode.recognizer import Recognizer
 from hpcasr.decode.score import total
 from hpcasr.decode.speed import figures
-from hpcasr.decode.texts import write_texts, write_whole
+from hpcasr.decode.texts import write_texts
 from hpcasr.decode.tune import label, wanted
-from hpcasr.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Request:
     scales: list
     penalties: list
     beam: float = 13.0
-    max_active: int = 5000
+    max_active: int = 2500
     force: bool = False
 
     @property
@@ -45,17 +41,16 @@ def decode(comm, request, open_model, note=lambda line: None, watch=iter):
     note, watch  takes a line for the user; gives the same items again and shows how far this rank is
     Raises BadInput; then nothing is left in the directory but what was there.
     """
-    comm.first(refuse_existing, request)
-    recognizer = comm.together(Recognizer, request, open_model, comm.rank, comm.size)
-    draft = pathlib.Path(comm.first(prepare, request.out))
+    draft = Draft(request.out, request.force)
     try:
-        comm.first(write_references, draft, recognizer.store)
-        points = search(comm, request, recognizer, draft, note, watch)
+        comm.first(draft.claim)
+        recognizer = comm.together(Recognizer, request, open_model, comm.rank, comm.size)
+        comm.first(write_references, draft.path, recognizer.store)
+        points = search(comm, request, recognizer, draft.path, note, watch)
         facts = figures(request, recognizer, comm.allgather(recognizer.spent.facts()), points)
-        comm.first(publish, draft, request, facts)
+        comm.first(draft.publish, facts)
     finally:
-        if comm.rank == 0:
-            discard(draft)
+        draft.discard()
     return facts
 
 
@@ -81,30 +76,6 @@ def point_facts(point, counts, unfinished):
         'unfinished': len(unfinished), 'first_unfinished': unfinished[:1]}
 
 
-def refuse_existing(request):
-    out = pathlib.Path(request.out)
-    for name in 'scoring', 'log.json':
-        if (out/name).exists() and not request.force:
-            raise BadInput(f'{out} holds {name}, hypotheses of another run; choose another --out, or replace them with '
-                           '--force')
-
-
-def prepare(out):
-    """A new folder in the directory `out`, as a string."""
-    draft = pathlib.Path(out)/f'.scoring.tmp-{os.getpid()}'
-    try:
-        draft.mkdir(parents=True)
-    except OSError as e:
-        raise BadInput(f'{out}: {e.strerror}; choose another --out') from None
-    return str(draft)
-
-
-def discard(draft):
-    shutil.rmtree(draft, ignore_errors=True)
-    if draft.parent.is_dir() and not any(draft.parent.iterdir()):
-        draft.parent.rmdir()
-
-
 def write_references(draft, store):
     if any(store.texts):
         write_texts(draft/'ref.txt', {name: ' '.join(words(text))
@@ -115,15 +86,3 @@ def write_references(draft, store):
 
 def write_part(draft, point, parts):
     write_texts(draft/f'{label(point)}.txt', {name: text for part in parts for name, text in part.items()})
-
-
-def publish(draft, request, facts):
-    """Put what is whole in its place; scores of what was there go."""
-    out = pathlib.Path(request.out)
-    try:
-        for old in [out/'scoring', out/'log.json', *out.glob('wer_*')]:
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-        os.rename(draft, out/'scoring')
-    except OSError as e:
-        raise BadInput(f'{out}: {e.strerror}; choose another --out') from None
-    write_whole(out/'log.json', json.dumps(facts, indent=1) + '\n')

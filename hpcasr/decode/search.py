@@ -31,6 +31,9 @@ class Graph:
         self.facts = read_facts(self.path/'graph.json')
         self.num_pdfs, self.words = self.facts['num_pdfs'], read_words(self.path/'words.txt')
         self.fst = read_fst(self.path/'HCLG.fst')
+        if self.fst.num_states != self.facts.get('states', self.fst.num_states):  # the decoder trusts all labels
+            raise BadInput(f'{self.path}/HCLG.fst: not the graph that graph.json describes; make it again: '
+                           'hpcasr decode graph')
 
     def refuse_other(self, model):
         """BadInput unless the pdfs of the acoustic model are those of the graph."""
@@ -53,7 +56,7 @@ class Graph:
 
 
 def tree_digest(tree):
-    """As graph.json says which tree it was made for."""
+    """sha256 of the tree's text, in graph.json: graph and acoustic model must agree."""
     return hashlib.sha256(tree.dumps().encode()).hexdigest()
 
 
@@ -110,7 +113,7 @@ def penalized(fst, last_word, penalty):
 class Search:
     """A beam search of `fst` (from Graph.penalized); beam in nats, at most max_active states per frame."""
 
-    def __init__(self, fst, beam=13.0, max_active=5000):
+    def __init__(self, fst, beam=13.0, max_active=2500):
         options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
         self.fst, self.decoder = fst, kaldi_decoder.FasterDecoder(fst, options)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hpcasr.decode.bootstrap import interval
 from hpcasr.decode.score import count_all
-from hpcasr.decode.texts import read_texts
+from hpcasr.decode.texts import read_texts, write_whole
 from hpcasr.errors import BadInput
 
 
@@ -18,7 +18,7 @@ def results(recipe, seconds):
               for test in (recipe.dev, *recipe.test)]
     lines.append(f'{recipe.out}: {len(seconds)} stages, {sum(seconds.values())/60:.1f} minutes')
     text = '\n'.join(lines)
-    Path(recipe.path('RESULTS')).write_text(text + '\n')
+    write_whole(recipe.path('RESULTS'), text + '\n')
     return text
 
 

@@ -9,10 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+from hpcasr import faults, launcher
+from hpcasr.checkpoint import writing
 from hpcasr.data.progress import silent
-from hpcasr.errors import BadInput, CheckFailed
+from hpcasr.decode.texts import write_whole
+from hpcasr.errors import AgreedBadInput, BadInput, CheckFailed
+from hpcasr.lock import hold
+
+AGAIN, INTERRUPTED = 75, 130  # exit statuses: start me again; by SIGINT
+TABLES = 'feats.scp', 'wav.scp', 'segments', 'text', 'utt2spk', 'cmvn.scp'
 
 
 class Runner:
@@ -23,25 +32,45 @@ class Runner:
     """
 
     def __init__(self, out, stages, launcher, say=silent):
-        self.root, self.launcher, self.say = Path(out)/'stages', launcher, say
-        self.stages = {stage.name: stage for stage in stages}
+        self.out, self.root, self.launcher, self.say = str(out), Path(out)/'stages', launcher, say
+        self.stages, self.keys = {stage.name: stage for stage in stages}, {}
 
     def run(self):
-        """Run what is not done.  Raises BadInput or CheckFailed as the first stage that fails; returns 0 or 75."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """Run what is not done.  Raises BadInput or CheckFailed as the first stage that fails; returns 0, or AGAIN or
+        INTERRUPTED where a signal ended it: whoever starts it again goes on."""
+        if (launcher.size()[0] or 1) > 1:
+            raise AgreedBadInput('hpcasr recipe starts the ranks of its stages itself; start it without mpirun or '
+                                 'srun, with --ranks N')
+        with writing(self.root, 'choose another --out'):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = hold(self.root, 'following a recipe')
+        with closing(lock):
+            return self.follow()
+
+    def follow(self):
         for stage in self.stages.values():
             if self.is_done(stage):
                 continue
-            if stage.targets and self.labelled_by() != stage.targets:
-                self.perform(self.stages[stage.targets])
-            if status := self.perform(stage):
-                return status
+            relabel = stage.targets and self.labelled_by() != stage.targets
+            for each in [self.stages[stage.targets], stage] if relabel else [stage]:
+                if status := self.perform(each):
+                    return status
         return 0
 
     def key(self, stage):
-        """Of the command and of everything that it builds on."""
-        return hashlib.sha256(json.dumps([stage.argv, [self.key(self.stages[name]) for name in stage.needs]]).encode()
-                              ).hexdigest()
+        """Of the command, of the files of others that it names, and of everything that it builds on."""
+        if stage.name not in self.keys:
+            facts = [[self.argument(a) for a in stage.argv], [self.key(self.stages[name]) for name in stage.needs]]
+            self.keys[stage.name] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return self.keys[stage.name]
+
+    def argument(self, text):
+        """What is to stay the same: a path below OUT as seen from there, whatever OUT is called; else the text, with
+        [[bytes, time of change]] of the files that it names, the tables of a Kaldi directory among them."""
+        if text.startswith(self.out + os.sep):
+            return text.removeprefix(self.out)
+        files = [text] if os.path.isfile(text) else filter(os.path.isfile, (os.path.join(text, t) for t in TABLES))
+        return [text, [[found.st_size, found.st_mtime_ns] for found in map(os.stat, files)]]
 
     def marker(self, stage):
         return self.root/f'{stage.name}.json'
@@ -58,10 +87,8 @@ class Runner:
         return self.state(stage).get('state') == 'done'
 
     def note(self, stage, state, **facts):
-        path = self.marker(stage)
-        beside = path.with_suffix('.tmp')
-        beside.write_text(json.dumps({'key': self.key(stage), 'state': state, 'argv': stage.argv, **facts}) + '\n')
-        os.replace(beside, path)
+        text = json.dumps({'key': self.key(stage), 'state': state, 'argv': stage.argv, **facts})
+        write_whole(self.marker(stage), text + '\n')
 
     def labelled_by(self):
         """The stage that wrote the targets last."""
@@ -69,14 +96,15 @@ class Runner:
         return max(done, key=lambda s: self.marker(s).stat().st_mtime_ns).name if done else ''
 
     def perform(self, stage):
-        """Run one stage; returns 0, or 75 where it wants to be started again."""
-        begun = self.state(stage).get('state') == 'started'
-        argv = [*stage.argv, *(stage.resume if begun and stage.resume else stage.force)]
-        self.note(stage, 'started')
+        """Run one stage; returns 0, AGAIN or INTERRUPTED."""
+        before = self.state(stage).get('before', made(stage))
+        argv = [*stage.argv, *(stage.resume if stage.resume and made(stage) != before else stage.force)]
+        self.note(stage, 'started', before=before)
         self.say(f'{stage.name}: hpcasr {shlex.join(argv)}')
         since = time.monotonic()
-        status = execute([*(self.launcher if stage.parallel else []), *hpcasr(), *argv])
-        if status == 75:
+        status = execute([*(self.launcher if stage.parallel else []), *hpcasr(), *argv], bool(stage.resume))
+        if status in (AGAIN, INTERRUPTED):
+            self.say(f'{stage.name}: was interrupted; start the recipe again: it goes on from there')
             return status
         if status:
             raise (BadInput if status == 2 else CheckFailed)(
@@ -94,19 +122,49 @@ def hpcasr():
     return [sys.executable, '-m', 'hpcasr']
 
 
-def execute(command):
-    """The exit status of a command, to which signals are passed on."""
+def made(stage):
+    """What tells one experiment in the stage's directory from another; None: there is none.
+
+    An interrupted stage goes on only in an experiment of its own: it may have ended before it replaced an older one.
+    """
     try:
-        process = subprocess.Popen(command)
-    except OSError as e:
-        raise BadInput(f'{command[0]}: {e.strerror}; name how ranks are started with --launcher') from None
-    before = {number: signal.signal(number, lambda n, _: process.send_signal(n))
-              for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+        found = os.stat(os.path.join(stage.argv[stage.argv.index('--out') + 1], 'config.toml'))
+    except (OSError, ValueError):
+        return None
+    return [found.st_ino, found.st_mtime_ns]
+
+
+def execute(command, resumes=True):
+    """The exit status of a command; AGAIN or INTERRUPTED if it failed after a signal, which is passed on to it.
+
+    resumes  whether it knows SIGUSR1, which asks to stop and to go on later; else it gets SIGTERM
+    """
+    signals, process = [], None
+
+    def pass_on(number, _frame):
+        signals.append(number)
+        if process:
+            process.send_signal(number if resumes or number != signal.SIGUSR1 else signal.SIGTERM)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:
-        return process.wait()
+        process = start(command)
+        if signals:  # before there was a process
+            process.terminate()
+        status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return (INTERRUPTED if signal.SIGINT in signals else AGAIN) if signals and status else status
+
+
+def start(command):
+    """A process that ends with this one, and hears of Ctrl-C from it alone."""
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0,
+                                preexec_fn=partial(faults.die_with, os.getpid()))
+    except OSError as e:
+        raise BadInput(f'{command[0]}: {e.strerror}; name how ranks are started with --launcher') from None
 
 
 def default_launcher(ranks):

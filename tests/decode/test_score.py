@@ -185,6 +185,14 @@ def test_a_directory_gets_kaldis_files(directory):
     score_directory(directory)  # again: the same
 
 
+def test_files_with_other_names_are_no_hypotheses(directory):
+    for name in '0.1.2_0.txt', '..._1.txt', '0.1_0.txt.bak':
+        (directory/'scoring'/name).write_text('x y\n')
+    write_texts(directory/'scoring'/'1e-05_-0.5.txt', {'u1': 'one'})
+    score_directory(directory)
+    assert (directory/'wer_1e-05_-0.5').exists() and len(list(directory.glob('wer_*'))) == 4
+
+
 def test_a_best_scale_at_the_edge_is_noted(directory):
     (directory/'scoring'/'0.12_0.txt').unlink()
     assert ['the best acwt, 0.1, is the largest' in note for note in score_directory(directory).notes] == [True]

@@ -1,6 +1,7 @@
 """The beam search against dynamic programming; penalties, grids and ranks; what does not fit is refused."""
 
 import dataclasses
+import fcntl
 import itertools
 import json
 import pathlib
@@ -11,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcasr.comm.base import Comm
-from hpcasr.decode import recognizer, speed
+from hpcasr.decode import draft, recognizer, speed
 from hpcasr.decode.grid import grid
 from hpcasr.decode.run import Request, decode
 from hpcasr.decode.search import Graph, Search, penalized
 from hpcasr.decode.share import share
 from hpcasr.decode.tune import best, edges, label, values, wanted
 from hpcasr.errors import BadInput
+from hpcasr.lock import hold
 from tests.decode import toy
 
 WIDE = 1e4  # a beam that prunes nothing
@@ -103,6 +105,16 @@ def test_a_truncated_graph_is_refused(graph):
     content = (graph/'HCLG.fst').read_bytes()
     (graph/'HCLG.fst').write_bytes(content[:-20])
     with pytest.raises(BadInput, match=r'HCLG.fst: .*damaged'):
+        Graph(graph)
+
+
+def test_another_transducer_in_its_place_is_refused(graph):
+    """Such as Kaldi's HCLG.fst, whose input labels are others."""
+    facts = json.loads((graph/'graph.json').read_text())
+    (graph/'graph.json').write_text(json.dumps(facts | {'states': toy.fst().num_states}))
+    Graph(graph)
+    toy.endless().write(str(graph/'HCLG.fst'))
+    with pytest.raises(BadInput, match=r'HCLG.fst: not the graph that graph.json describes'):
         Graph(graph)
 
 
@@ -227,6 +239,32 @@ def test_hypotheses_are_not_overwritten(request_):
     assert not (pathlib.Path(request_.out)/'wer_9_9').exists()
 
 
+def test_one_job_at_a_time_recognizes_into_a_directory(request_):
+    out = pathlib.Path(request_.out)
+    out.mkdir()
+    with hold(out, 'busy'), pytest.raises(BadInput, match='another job is recognizing there'):
+        decode(Comm(), request_, toy.Model)
+    (out/'.scoring.tmp-1').mkdir()  # of a job that was killed
+    decode(Comm(), request_, toy.Model)
+    assert {p.name for p in out.iterdir()} == {'.lock', 'scoring', 'log.json'}
+
+
+def test_where_there_are_no_locks_the_first_of_two_stays(request_, monkeypatch):
+    def none(*_):
+        raise OSError('no locks available')
+    monkeypatch.setattr(fcntl, 'flock', none)
+    monkeypatch.setattr(draft.os, 'getpid', itertools.count().__next__)
+    inner = dataclasses.replace(request_, scales=[0.1], penalties=[0.0])
+
+    def watch(items):
+        if not pathlib.Path(request_.out, 'scoring').exists():
+            decode(Comm(), inner, toy.Model)
+        return items
+    with pytest.raises(BadInput, match='holds scoring'):
+        decode(Comm(), request_, toy.Model, watch=watch)
+    assert set(contents(request_.out)) == {'0.1_0.txt', 'ref.txt', 'utt2spk'}
+
+
 def test_without_texts_there_are_hypotheses_only(request_, tmp_path):
     silent = dataclasses.replace(request_, store=str(toy.store(tmp_path/'silent.h5', texts=False)))
     with pytest.raises(BadInput, match=r'no texts to choose a scale by.*--like'):
@@ -282,7 +320,7 @@ def test_the_same_files_for_any_number_of_ranks(hpcasr, graph, tmp_path):
 @pytest.mark.parametrize('ranks', [0, 2])
 @pytest.mark.parametrize('arguments, words', [
     (['--acwt', 'x'], '--acwt x: expected numbers'), (['--like', 'none'], 'find the best scale first'),
-    (['--like', 'none', '--acwt', '1'], 'leave --acwt'), ([], 's.h5')])
+    (['--like', 'none', '--acwt', '1'], 'leave --acwt'), (['--beam', 'nan'], 'not a finite number'), ([], 's.h5')])
 def test_the_command_refuses_in_one_line(hpcasr, graph, ranks, arguments, words):
     done = hpcasr('decode', 'run', 'model', graph, 's.h5', '--out', 'out', *arguments, ranks=ranks, status=2)
     lines = [line for line in done.stderr.splitlines() if 'error' in line]
