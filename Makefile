@@ -32,10 +32,9 @@ an4: $(VENV)/.demo
 	    --realign-epochs 10 --systems
 
 so762: $(VENV)/.demo
-	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 8 \
+	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 6 \
 	    --realign small --realign-epochs 4 --systems --more 'first=--batch 16 --set model.dropout=0.2' \
-	    --more 'train=--batch 16 --set optim.hold=3' --more 'decode=--acwt 0.06,0.08,0.1,0.13,0.17' \
-	    --more 'search=--beam 12 --max-active 2500'
+	    --more 'train=--batch 16 --set model.dropout=0.1' --more 'search=--beam 12'
 
 corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 

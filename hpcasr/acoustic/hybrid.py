@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcasr.acoustic.card import read_card
 from hpcasr.acoustic.windows import cut, join
+from hpcasr.align.gmm import refuse_other
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, read_h5, verify
 from hpcasr.comm.base import Comm
@@ -33,7 +34,7 @@ class Hybrid:
         self.window = self.card['window'] if window is None else window
         self.context = self.card['context'] if context is None else context
         self.tree, self.lexicon, self.frontend = (self.card[k] for k in ('tree', 'lexicon', 'frontend'))
-        counts = np.array(self.card['counts'], float) + 1
+        counts = np.array(self.card['counts'], float) + 1  # of a target never seen p(s|x)/p(s) is finite
         self.num_pdfs, self.log_priors = len(counts), np.log(counts/counts.sum()).astype(np.float32)
         self.columns, self.splice = self.card['columns'], tuple(self.card['splice'])
         self.dim = self.columns*(1 + sum(self.splice))
@@ -52,14 +53,10 @@ class Hybrid:
 
     def refuse_other(self, store):
         """BadInput unless the frames of `store` are made as those of the training data were."""
-        if store.frames.shape[1] != self.columns or tuple(store.splice) != self.splice:
-            raise BadInput(f'{store.path}: {store.frames.shape[1]} columns spliced {store.splice}, but {self.path} was '
-                           f'trained on {self.columns} spliced {self.splice}; import it as the training data was')
-        theirs = getattr(store, 'frontend', {})
-        for key in sorted({*self.frontend, *theirs}):
-            if self.frontend.get(key) != theirs.get(key):
-                raise BadInput(f'{store.path}: front end: {key} is {theirs.get(key)}, but {self.path} was trained with '
-                               f'{self.frontend.get(key)}; make its features as those of the training data')
+        refuse_other(store, self.path, self.columns, self.frontend)
+        if tuple(store.splice) != self.splice:
+            raise BadInput(f'{store.path}: spliced {tuple(store.splice)}, but {self.path} was trained on '
+                           f'{self.splice}; import it as the training data was')
 
     def loglikes(self, frames):
         """ln p(s|x) - ln p(s), [T, num_pdfs] float32, of frames [T, columns]."""
@@ -69,13 +66,15 @@ class Hybrid:
 
     def log_posteriors(self, frames):
         """ln p(s|x), [T, num_pdfs] float32, of frames [T, columns]."""
-        x = self.spliced(frames)
-        window = self.window or len(x)
-        context = min(self.context, len(x)) if self.window else 0
-        chunks, mask = cut(x, window, context)
-        parts = [self.network.log_posteriors(chunks[:, k:k + AT_ONCE], mask[:, k:k + AT_ONCE])
-                 for k in range(0, chunks.shape[1], AT_ONCE)]
-        return np.ascontiguousarray(join(np.concatenate(parts, 1), window, context, len(x)), np.float32)
+        x, y = self.spliced(frames), np.empty((len(frames), self.num_pdfs), np.float32)
+        window, context = self.window, min(self.context, len(x))
+        if not 0 < window < len(x):
+            window, context = max(len(x), 1), 0
+        for first in range(0, len(x), AT_ONCE*window):
+            last = min(first + AT_ONCE*window, len(x))
+            found = self.network.log_posteriors(*cut(x, window, context, first, last))
+            y[first:last] = join(found, window, context, last - first)
+        return y
 
     def spliced(self, frames):
         x = np.empty((len(frames), self.dim), np.float32)

@@ -3,15 +3,19 @@
 import numpy as np
 
 
-def cut(x, window, context):
-    """Windows [window + 2 context, B, D] of x [T, D], B = ⌈T/window⌉, and the mask [.., B] of what is inside x.
+def cut(x, window, context, first, last):
+    """Frames first ... last of x [T, D] as windows [window + 2 context, B, D], B = ⌈(last - first)/window⌉, and the
+    mask [.., B] of what is inside x.
 
-    Window k is frames k·window - context ... (k + 1)·window + context; what lies beyond the edges is zero.
+    Window k is frames first + k·window - context ... first + (k + 1)·window + context of x; what lies beyond the edges
+    of x is zero.
     """
-    T, B, L = len(x), -(-len(x)//window), window + 2*context
-    t = np.arange(L)[:, None] - context + window*np.arange(B)
+    T, B, L = len(x), -(-(last - first)//window), window + 2*context
+    t = np.arange(L)[:, None] - context + first + window*np.arange(B)
     mask = (t >= 0) & (t < T)
-    return np.where(mask[..., None], x[np.clip(t, 0, T - 1)], 0), mask
+    chunks = x[np.clip(t, 0, T - 1)]
+    chunks[~mask] = 0
+    return chunks, mask
 
 
 def join(y, window, context, T):

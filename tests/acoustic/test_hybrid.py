@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from hpcasr.acoustic import open_model
+from hpcasr.acoustic import hybrid, open_model
 from hpcasr.acoustic.hybrid import Hybrid
 from hpcasr.data.store import Store
 from hpcasr.errors import BadInput
@@ -46,10 +46,26 @@ def test_windows_hardly_matter(experiment):
     assert np.abs(a - b).max() < 0.05
 
 
+def test_long_audio_is_computed_in_batches(experiment, monkeypatch):
+    model, frames = Hybrid(experiment/'exp/x', window=16, context=8), Store(experiment/'s.h5').frames[:405]
+    expected = model.log_posteriors(frames)
+    monkeypatch.setattr(hybrid, 'AT_ONCE', 4)
+    inside, log_posteriors = [], model.network.log_posteriors
+    monkeypatch.setattr(model.network, 'log_posteriors', lambda x, m: inside.append(x.shape[1]) or log_posteriors(x, m))
+    np.testing.assert_allclose(model.log_posteriors(frames), expected, atol=1e-5)
+    assert inside == [4]*6 + [2]
+
+
+@pytest.mark.parametrize('window', [0, 16])
+def test_no_frames(experiment, window):
+    model = Hybrid(experiment/'exp/x', window=window)
+    assert model.loglikes(np.zeros((0, 5), np.float32)).shape == (0, model.num_pdfs)
+
+
 @pytest.mark.parametrize('spoil, line', [
     (lambda x: (x/'model.json').unlink(), 'no acoustic model'),
     (lambda x: (x/'model.json').write_text('{'), r'model\.json: not the description of a model'),
-    (lambda x: (x/'model.json').write_text('{"format": "hpcasr-model", "version": 1}'), 'says nothing of columns, context'),
+    (lambda x: (x/'model.json').write_text('{"format": "hpcasr-model", "version": 1}'), 'says nothing of columns, co'),
     (lambda x: next(x.glob('checkpoints/*/shared.h5')).write_bytes(b'x'), 'does not match its checksum'),
     (lambda x: (x/'config.toml').write_text((x/'config.toml').read_text().replace('tiny', 'small')), 'do not fit'),
 ])
@@ -63,5 +79,9 @@ def test_damaged_experiments(tmp_path, spoil, line):
 
 def test_other_features_are_refused(experiment, tmp_path):
     other = Store(small.store(tmp_path/'o.h5', dim=6))
-    with pytest.raises(BadInput, match=r'o\.h5: 6 columns spliced .* trained on 5'):
+    with pytest.raises(BadInput, match=r'o\.h5: 6 columns, but .* trained on 5'):
+        open_model(experiment/'exp/x').refuse_other(other)
+    other = Store(experiment/'s.h5')
+    other.splice = 1, 1
+    with pytest.raises(BadInput, match=r's\.h5: spliced \(1, 1\), but .* \(0, 0\)'):
         open_model(experiment/'exp/x').refuse_other(other)
