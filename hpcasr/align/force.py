@@ -3,6 +3,7 @@
 from hpcasr.acoustic import open_model
 from hpcasr.align.equal import refuse_repeated
 from hpcasr.align.label import label, open_stores
+from hpcasr.align.training import speech_digest
 from hpcasr.errors import BadInput
 
 
@@ -14,6 +15,7 @@ def force_align(comm, path, paths, scale, provenance, force, note):
     """
     model = comm.together(open_with_words, path)
     stores = comm.together(open_all, paths, force)
+    comm.compare({'model': str(path), 'acwt': scale, 'data': [speech_digest(store) for store in stores]})
     return label(comm, stores, model, provenance, note if comm.rank == 0 else quiet, scale)
 
 

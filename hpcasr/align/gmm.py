@@ -14,7 +14,6 @@ from hpcasr.errors import BadInput
 
 FORMAT = 'hpcasr-gmm', 1
 ARRAYS = {'weights': 1, 'means': 2, 'variances': 2, 'starts': 1, 'matrix': 2, 'mean': 1, 'scale': 1}  # dimensions
-AT_ONCE = 1000  # frames whose components are computed together
 
 
 class GmmModel:
@@ -40,8 +39,7 @@ class GmmModel:
 
     def some(self, frames, pdfs):
         """The same of the `pdfs` [P] alone: [T, P]."""
-        x = self.transform(frames)
-        return np.concatenate([self.mixtures.loglikes(x[k:k + AT_ONCE], pdfs) for k in range(0, len(x), AT_ONCE)])
+        return self.mixtures.loglikes(self.transform(frames), pdfs)
 
     def refuse_other(self, store):
         """BadInput unless the frames of `store` are made as those of the training data were."""

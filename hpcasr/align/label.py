@@ -10,8 +10,9 @@ from hpcasr.align.parts import read_part, scratch, write_part
 from hpcasr.align.shares import Share
 from hpcasr.align.stopping import until_asked
 from hpcasr.align.sweep import Tally
-from hpcasr.align.viterbi import ACOUSTIC_SCALE, best_path
-from hpcasr.data.store import Store, refuse_labelled, write_targets
+from hpcasr.align.viterbi import ACOUSTIC_SCALE, best_path, columns
+from hpcasr.data.store import Store, not_finite, refuse_labelled, write_targets
+from hpcasr.errors import BadInput
 
 
 def open_stores(paths, force, run=''):
@@ -76,7 +77,7 @@ def alignments(share, model, scale, tally):
     """Yield (pdfs [T], segments [n, 4]) of every utterance of the Share."""
     for u in until_asked(share.utterances):
         frames, graph = share.frames(u), share.graph(u)
-        score, path = best_path(graph, loglikes(model, frames, graph.pdfs), scale)
+        score, path = best_path(graph, len(frames), loglikes(model, frames, graph.pdfs, share.where(u)), scale)
         if score == -np.inf:
             tally.fail(u)
             graph = share.chain(u)
@@ -86,10 +87,23 @@ def alignments(share, model, scale, tally):
         yield graph.alignment(path), graph.segments(path)
 
 
-def loglikes(model, frames, pdfs):
-    """[T, P] float32 of those pdfs; a model that can leave out the others does."""
+def loglikes(model, frames, pdfs, where):
+    """What `best_path` asks for; of a model that computes some frames and some pdfs alone no others.
+
+    BadInput, which begins with `where`, if one is not finite: without it the utterance would just have no path.
+    """
     some = getattr(model, 'some', None)
-    return some(frames, pdfs) if some else np.ascontiguousarray(model.loglikes(frames)[:, pdfs], np.float32)
+    if some is None:
+        of = columns(model.loglikes(frames), pdfs)
+    else:
+        of = lambda a, b: some(frames[a:b], pdfs)
+
+    def finite(a, b):
+        y = of(a, b)
+        if not np.isfinite(y).all():
+            raise BadInput(f'{where}: {model.path} gives {not_finite(y)}; train it again')
+        return y
+    return finite
 
 
 def write(store, model, part, ranks, provenance):

@@ -15,6 +15,7 @@ POWER = 0.25  # of a pdf's frames, to which its share of the components is propo
 FRAMES_EACH = 20  # components that a pdf may have: at most one per so many frames
 NUDGE = 0.1  # standard deviations by which the halves of a component are moved apart
 LEAST_WEIGHT = 1e-5
+AT_ONCE = 256  # frames whose components are computed together: they fit in a cache
 
 
 class Mixtures:
@@ -46,19 +47,18 @@ class Mixtures:
 
     def loglikes(self, x, pdfs=None):
         """ln p(x_t | pdf), [T, P] float32, of features x [T, D], for `pdfs` [P] or all."""
-        return self.evaluate(x, np.arange(self.num_pdfs) if pdfs is None else pdfs)[0]
-
-    def evaluate(self, x, pdfs):
-        """(loglikes [T, P], and for `add`: scores of their components [G', T], starts [P+1] of each pdf's, firsts)."""
+        pdfs = np.arange(self.num_pdfs) if pdfs is None else np.asarray(pdfs)
         firsts = self.starts[pdfs]
-        sizes = self.starts[np.asarray(pdfs) + 1] - firsts
+        sizes = self.starts[pdfs + 1] - firsts
         starts = np.concatenate([[0], np.cumsum(sizes)])
         own = np.arange(starts[-1]) + np.repeat(firsts - starts[:-1], sizes)
-        scores = self.rows[own] @ np.concatenate([x, x*x], 1).T
-        scores += self.constants[own, None]
-        loglikes = np.empty((len(x), len(pdfs)), np.float32)
-        mixtures(scores, starts, loglikes)
-        return loglikes, scores, starts, firsts
+        rows, constants, loglikes = self.rows[own], self.constants[own, None], np.empty((len(x), len(pdfs)), np.float32)
+        for t in range(0, len(x), AT_ONCE):
+            part = x[t:t + AT_ONCE]
+            scores = rows @ np.concatenate([part, part*part], 1).T
+            scores += constants
+            mixtures(scores, starts, loglikes[t:t + AT_ONCE])
+        return loglikes
 
 
 class Sums:
@@ -66,14 +66,14 @@ class Sums:
 
     def __init__(self, model):
         G, D = model.means.shape
-        self.vector = np.zeros(G*(1 + 2*D))
+        self.model, self.vector = model, np.zeros(G*(1 + 2*D))
         self.occupancy = self.vector[:G]
         self.first, self.second = self.vector[G:].reshape(2, G, D)
 
-    def add(self, x, evaluated, columns):
-        """Frames x [T, D]; columns [T]: which of the pdfs given to Mixtures.evaluate each of them belongs to."""
-        _, scores, starts, firsts = evaluated
-        accumulate(x, scores, starts, columns, firsts, self.occupancy, self.first, self.second)
+    def add(self, x, pdfs):
+        """Frames x [T, D] float32, each of which belongs to one of the pdfs [T] int32."""
+        accumulate(x, pdfs, self.model.starts, self.model.rows, self.model.constants, self.occupancy, self.first,
+                   self.second)
 
 
 def estimate(model, sums):

@@ -58,8 +58,7 @@ class Passes:
 
 def line(done, tally, gaussians, seconds, store):
     """A line of log.jsonl."""
-    return {'pass': done, 'loglike_per_frame': tally.score/max(tally.frames, 1), 'gaussians': gaussians,
-            'silence': tally.silence/max(tally.frames, 1), 'frames': int(tally.frames), 'failed': int(tally.failed),
+    return {'pass': done, 'gaussians': gaussians, **tally.facts(),
             'first_failed': None if tally.first is None else store.name(tally.first), 'seconds': seconds}
 
 

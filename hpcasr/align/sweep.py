@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcasr.align.graph import SILENCE, StateGraph
-from hpcasr.align.mixtures import Sums
+from hpcasr.align.mixtures import AT_ONCE, Sums
 from hpcasr.align.stopping import until_asked
 from hpcasr.align.viterbi import best_path
 from hpcasr.errors import BadInput
@@ -42,6 +42,12 @@ class Tally:
         self.score, self.frames, self.silence, self.aligned, self.failed = x.tolist()
         self.first = min((u for u in comm.allgather(self.first) if u is not None), default=None)
 
+    def facts(self):
+        """A dict for JSON; `silence` is a share of the frames."""
+        n = max(self.frames, 1)
+        return {'aligned': int(self.aligned), 'failed': int(self.failed), 'frames': int(self.frames),
+                'loglike_per_frame': self.score/n, 'silence': self.silence/n}
+
     def refuse_most(self, store):
         """BadInput if more than half of the utterances failed."""
         if self.failed > self.aligned:
@@ -52,17 +58,14 @@ class Tally:
 
 @dataclass
 class Aligned:
-    """An utterance: features [T, d], its score (-inf: it has no path) and path [T] through a StateGraph.
-
-    evaluated, columns   of a Mixtures.evaluate, and which of its pdfs each frame [T] belongs to
-    """
+    """An utterance: features [T, d] float32, its score (-inf: it has no path) and path [T] through a StateGraph, which
+    gives every frame one of the pdfs [T] int32 of the model that is trained."""
 
     x: np.ndarray
     score: float
     graph: StateGraph
     path: np.ndarray
-    evaluated: tuple
-    columns: np.ndarray
+    pdfs: np.ndarray
 
 
 class Realign:
@@ -73,9 +76,8 @@ class Realign:
 
     def __call__(self, u):
         graph, x = self.share.graph(u), self.transform(self.share.frames(u))
-        evaluated = self.mixtures.evaluate(x, graph.pdfs)
-        score, path = best_path(graph, evaluated[0])
-        return Aligned(x, score, graph, path, evaluated, graph.columns[path])
+        score, path = best_path(graph, len(x), lambda a, b: self.mixtures.loglikes(x[a:b], graph.pdfs))
+        return Aligned(x, score, graph, path, graph.alignment(path))
 
 
 class Split(Realign):
@@ -83,10 +85,18 @@ class Split(Realign):
 
     def __call__(self, u):
         graph, x = self.share.chain(u), self.transform(self.share.frames(u))
-        evaluated, path = self.mixtures.evaluate(x, graph.pdfs), graph.equal(len(x))
-        score = evaluated[0][np.arange(len(x)), graph.columns[path]].sum(dtype=np.float64)
-        enough = len(x) >= len(graph.columns)
-        return Aligned(x, score if enough else -np.inf, graph, path, evaluated, graph.columns[path])
+        path = graph.equal(len(x))
+        score = self.score(x, graph, path) if len(x) >= len(graph.columns) else -np.inf
+        return Aligned(x, score, graph, path, graph.alignment(path))
+
+    def score(self, x, graph, path):
+        """Σ_t ln p(x_t | pdf of its state), a stretch at a time, whatever the length of the utterance."""
+        total = 0.0
+        for t in range(0, len(x), AT_ONCE):
+            own, inverse = np.unique(graph.columns[path[t:t + AT_ONCE]], return_inverse=True)
+            loglikes = self.mixtures.loglikes(x[t:t + AT_ONCE], graph.pdfs[own])
+            total += loglikes[np.arange(len(inverse)), inverse].sum(dtype=np.float64)
+        return total
 
 
 def sweep(comm, share, align, take):
@@ -115,7 +125,7 @@ def sweep_own(share, align, take):
 def sum_up(comm, share, align, model):
     """(Tally, Sums of the Mixtures `model` over all ranks) of a sweep; frames as `align` finds them."""
     sums = Sums(model)
-    tally = sweep(comm, share, align, lambda a: sums.add(a.x, a.evaluated, a.columns))
+    tally = sweep(comm, share, align, lambda a: sums.add(a.x, a.pdfs))
     comm.sum_ordered(sums.vector)
     return tally, sums
 

@@ -1,5 +1,7 @@
 """From monophones to tied states of triphones: statistics, a tree, and passes with it."""
 
+import os
+
 import numpy as np
 
 from hpcasr.align.cluster import Statistics, grow
@@ -8,9 +10,10 @@ from hpcasr.align.graph import Graphs
 from hpcasr.align.mixtures import Mixtures
 from hpcasr.align.passes import State
 from hpcasr.align.shares import Share
-from hpcasr.align.sweep import Aligned, Realign, sweep
+from hpcasr.align.sweep import Realign, sweep
 from hpcasr.align.training import Training, sha256
 from hpcasr.align.tree import Tree
+from hpcasr.errors import AgreedBadInput
 
 FRAMES_PER_GAUSSIAN, GAUSSIANS_PER_LEAF = 150, 5  # at most, where no number is asked for
 
@@ -18,9 +21,11 @@ FRAMES_PER_GAUSSIAN, GAUSSIANS_PER_LEAF = 150, 5  # at most, where no number is 
 def train_tied(comm, request, path, leaves=None, min_count=None):
     """Train triphones on the first store of the training.Request, aligned at first with the ALI at `path`.
 
-    leaves      of the tree at most, None: by the frames      min_count   frames of a leaf, None: by the frames
+    leaves      of the tree at most, None: by the frames      min_count   frames of a leaf, None: 100
     Returns the facts in OUT/DONE.  Raises BadInput, on all ranks.
     """
+    if os.path.realpath(path) == os.path.realpath(request.out):
+        raise AgreedBadInput(f'{path}: would be replaced by what is made from it; choose another --out')
     base = comm.together(GmmModel, path)
     asked = {'command': 'tree', 'leaves': leaves, 'min count': min_count, 'model': digest(base)}
     training = Training(comm, request, base.lexicon, asked)
@@ -33,7 +38,7 @@ def train_tied(comm, request, path, leaves=None, min_count=None):
         comm.first(training.folder.begin, tree, base.lexicon)
         state = State(0, base.transform, Mixtures.one_each(tree.num_pdfs, base.transform.dim), [])
     share = Share(training.store, Graphs(base.lexicon, tree), comm)
-    return training.run(state, share, lambda s: Convert(old, base, s.mixtures, tree),
+    return training.run(state, share, lambda _: Convert(old, base, tree),
                         request.num_gauss or default_gaussians(training.store, tree))
 
 
@@ -64,19 +69,21 @@ def codes(graph, path, num_phones):
 class Convert:
     """Utterances of a Share aligned with the model `base`, their frames given to the pdfs of another `tree`."""
 
-    def __init__(self, share, base, mixtures, tree):
-        self.align, self.mixtures, self.tree = Realign(share, base.transform, base.mixtures), mixtures, tree
+    def __init__(self, share, base, tree):
+        self.align, self.tree = Realign(share, base.transform, base.mixtures), tree
 
     def __call__(self, u):
         a = self.align(u)
-        if a.score == -np.inf:
-            return a
-        left, phone, right, frames = a.graph.context(a.path)
-        pdfs = np.array([self.tree.pdfs(*lpr) for lpr in zip(*(x.tolist() for x in (left, phone, right)), strict=True)])
-        own = pdfs[np.repeat(np.arange(len(frames)), frames), a.path % self.tree.states]
-        needed, columns = np.unique(own, return_inverse=True)
-        evaluated = self.mixtures.evaluate(a.x, needed)
-        return Aligned(a.x, a.score, a.graph, a.path, evaluated, columns)
+        if a.score > -np.inf:
+            a.pdfs = pdfs_of(self.tree, a.graph, a.path)
+        return a
+
+
+def pdfs_of(tree, graph, path):
+    """[T] int32 pdfs of the `tree` on a path through a StateGraph of another one with the same phones and states."""
+    *context, frames = graph.context(path)
+    pdfs = np.array([tree.pdfs(*lpr) for lpr in zip(*(x.tolist() for x in context), strict=True)], np.int32)
+    return pdfs[np.repeat(np.arange(len(frames)), frames), path % tree.states]
 
 
 def default_leaves(store):

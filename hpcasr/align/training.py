@@ -10,6 +10,7 @@ from hpcasr.align.gmm import GmmModel
 from hpcasr.align.label import label, open_stores
 from hpcasr.align.passes import Passes
 from hpcasr.align.shares import Share
+from hpcasr.data.pack import mark
 
 
 @dataclass
@@ -38,13 +39,15 @@ class Training:
     """A request on its way, with the Lexicon to use; `asked` are facts that must not change when it is started again.
 
     store      that to train on           folder   Folder
-    Raises BadInput, on all ranks, before anything is written: stores that have targets, words without pronunciation.
+    Raises BadInput, on all ranks, before anything is written: stores that have targets, ranks that were asked for
+    different things.
     """
 
     def __init__(self, comm, request, lexicon, asked):
         self.comm, self.request, self.lexicon = comm, request, lexicon
         self.stores, self.folder = comm.together(self.open, asked)
         self.store = self.stores[0]
+        comm.compare(self.folder.args)
 
     def open(self, asked):
         refuse_repeated(self.request.paths)
@@ -57,7 +60,7 @@ class Training:
     def args(self, stores, asked):
         """What a stopped command must be started with again."""
         digests = [speech_digest(store) for store in stores]
-        return {**asked, 'lexicon': sha256(self.lexicon.dumps()), 'passes': self.request.passes,
+        return {**asked, 'lexicon': mark(self.lexicon), 'passes': self.request.passes,
                 'num_gauss': self.request.num_gauss, 'data': digests[0], 'other data': digests[1:],
                 'frontend': stores[0].frontend}
 
@@ -81,7 +84,7 @@ class Training:
         state = passes.run(state, begin)
         self.comm.first(self.folder.finish, state)
         model = self.comm.together(GmmModel, self.folder.path)
-        facts = {'pdfs': model.num_pdfs, 'gaussians': model.mixtures.num_gauss, **state.log[-1]}
+        facts = {**state.log[-1], 'pdfs': model.num_pdfs, 'gaussians': model.mixtures.num_gauss}
         if self.request.targets:
             told = self.request.provenance | {'run': self.folder.run}
             tallies = label(self.comm, self.stores, model, told, self.note)

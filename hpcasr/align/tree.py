@@ -6,6 +6,7 @@ from functools import lru_cache
 from hpcasr.errors import BadInput
 
 FORMAT = 'hpcasr-tree', 1
+ASKED = 'left', 'phone', 'right'
 
 
 class Tree:
@@ -31,7 +32,7 @@ class Tree:
 
     def pdf(self, left, phone, right, state):
         """The pdf of `state` of `phone` between its neighbours; a neighbour of -1 is the edge of the utterance."""
-        asked = {'left': max(left, 0), 'phone': phone, 'right': max(right, 0)}
+        asked = dict(zip(ASKED, (max(left, 0), phone, max(right, 0)), strict=True))
         node = self.roots[phone*self.states + state]
         while not isinstance(node, int):
             node = node['yes' if asked[node['ask']] in node['phones'] else 'no']
@@ -66,6 +67,8 @@ class Tree:
             if (d['format'], d['version']) != FORMAT:
                 raise ValueError(f'{d["format"]} {d["version"]}')
             tree = cls(d['phones'], d['states'], d['width'], d['roots'], d['num_pdfs'])
+            if not (tree.phones and tree.states > 0 and all(map(is_sound, questions(tree.roots)))):
+                raise ValueError('some questions are none, or it has no states')
             if sorted({pdf for root in tree.roots for pdf in leaves(root)}) != list(range(tree.num_pdfs)):
                 raise ValueError('some pdfs have no state')
             if len(tree.roots) != len(tree.phones)*tree.states:
@@ -75,12 +78,24 @@ class Tree:
         return tree
 
 
-def leaves(node):
-    """The pdfs below a node, left to right; without recursion, trees may be deep."""
+def nodes(node):
+    """All nodes from a node down, `yes` before `no`; without recursion, trees may be deep."""
     below = [node]
     while below:
-        node = below.pop()
-        if isinstance(node, int):
-            yield node
-        else:
+        yield (node := below.pop())
+        if not isinstance(node, int):
             below += [node['no'], node['yes']]
+
+
+def leaves(node):
+    """The pdfs below a node, left to right."""
+    return (below for below in nodes(node) if isinstance(below, int))
+
+
+def questions(roots):
+    return (node for root in roots for node in nodes(root) if not isinstance(node, int))
+
+
+def is_sound(question):
+    """Whether it asks for a phone that there may be."""
+    return question['ask'] in ASKED and all(isinstance(p, int) for p in question['phones'])

@@ -1,8 +1,10 @@
 """`hpcasr align`: the integer target of every frame."""
 
+import json
+
 import click
 
-from hpcasr.cli.data import named
+from hpcasr.cli.data import JSON, named
 from hpcasr.cli.progress import progress
 from hpcasr.cli.provenance import provenance
 from hpcasr.cli.sigterm import ends_between_items
@@ -53,16 +55,23 @@ def lexicon_options(command):
     return command
 
 
+def number(context, parameter, value):
+    """Not nan, which is in every range."""
+    if value != value:
+        raise click.BadParameter('is not a number')
+    return value
+
+
 def training_options(passes):
     """The options that flat-start and tree share; `passes` is the default."""
     def decorate(command):
-        for option in (click.option('--force', is_flag=True, help='Replace ALI, and targets that exist.'),
+        for option in (JSON, click.option('--force', is_flag=True, help='Replace ALI, and targets that exist.'),
                        click.option('--no-targets', is_flag=True, help='Leave the stores as they are.'),
                        click.option('--passes', type=click.IntRange(1, 1000), default=passes, show_default=True,
                                     metavar='N', help='Over the training data.'),
                        click.option('--num-gauss', type=click.IntRange(1), metavar='N',
                                     help='Gaussians in the end.  [default: by the data]'),
-                       click.option('--out', required=True, metavar='ALI', help='Directory to make.')):
+                       click.option('--out', required=True, callback=named, metavar='ALI', help='Directory to make.')):
             command = option(command)
         return command
     return decorate
@@ -122,10 +131,11 @@ def tree(ali, stores, leaves, min_count, **options):
 @align.command()
 @click.argument('model')
 @click.argument('stores', nargs=-1, required=True)
-@click.option('--acwt', type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, metavar='SCALE',
-              help='Of log-likelihoods, against the probabilities of pronunciations.')
+@click.option('--acwt', type=click.FloatRange(1e-6, 1e6), callback=number, default=0.1, show_default=True,
+              metavar='SCALE', help='Of log-likelihoods, against the probabilities of pronunciations.')
 @click.option('--force', is_flag=True, help='Replace targets that exist.')
-def force(model, stores, acwt, force):
+@JSON
+def force(model, stores, acwt, force, as_json):
     """Align stores with MODEL: a directory that hpcasr align made, or an experiment of hpcasr train.
 
     \b
@@ -138,7 +148,7 @@ def force(model, stores, acwt, force):
     def work(comm):
         from hpcasr.align.force import force_align
         tallies = force_align(comm, model, stores, acwt, made, force, note)
-        comm.first(report, stores, tallies)
+        comm.first(report, stores, tallies, as_json)
     return on_all_ranks(work)
 
 
@@ -152,7 +162,7 @@ def export(store, out, force):
 
     ctm and phones.ctm tell when every word and phone begins and how long it is, in seconds.
 
-    
+    \b
     Examples:
       hpcasr align export train.h5 --out exp/tri/train
       hpcasr align export train.h5 --out exp/tri/train --force
@@ -175,8 +185,9 @@ def train_together(stores, options, work):
         request = Request(stores, options['out'], options['passes'], options['num_gauss'], not options['no_targets'],
                           options['force'], made, note)
         facts = work(comm, request)
-        comm.first(click.echo, f'{options["out"]}: {facts["pdfs"]} pdfs, {facts["gaussians"]} Gaussians, '
-                               f'log-likelihood {facts["loglike_per_frame"]:.3f} per frame')
+        comm.first(click.echo, json.dumps({'path': options['out'], **facts}) if options['as_json'] else
+                   f'{options["out"]}: {facts["pdfs"]} pdfs, {facts["gaussians"]} Gaussians, '
+                   f'log-likelihood {facts["loglike_per_frame"]:.3f} per frame')
     return on_all_ranks(on_rank)
 
 
@@ -196,7 +207,10 @@ def note(line):
     click.echo(line, err=True)
 
 
-def report(stores, tallies):
-    for store, tally in zip(stores, tallies, strict=True):
-        click.echo(f'{store}: {tally.aligned:.0f} utterances, log-likelihood {tally.score/max(tally.frames, 1):.3f} '
-                   f'per frame, silence {100*tally.silence/max(tally.frames, 1):.1f} %')
+def report(stores, tallies, as_json):
+    rows = [{'path': store, **tally.facts()} for store, tally in zip(stores, tallies, strict=True)]
+    if as_json:
+        return click.echo(json.dumps(rows))
+    for row in rows:
+        click.echo(f'{row["path"]}: {row["aligned"]} utterances, log-likelihood {row["loglike_per_frame"]:.3f} per '
+                   f'frame, silence {100*row["silence"]:.1f} %')

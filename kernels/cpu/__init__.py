@@ -11,21 +11,34 @@ import pathlib
 import platform
 import sys
 import tempfile
+from contextlib import suppress
 
 
 def cache_folder():
-    """Where compiled kernels are kept: below $XDG_CACHE_HOME or ~/.cache, or a temporary folder of this user."""
-    base = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home()/'.cache')
-    if not writable(base/'hpcasr'):
-        base = pathlib.Path(tempfile.gettempdir())/f'hpcasr-{os.getuid()}'
-    return base/'hpcasr'/'numba'/state()
+    """Where compiled kernels are kept: below $XDG_CACHE_HOME or ~/.cache, or a temporary folder of this user.
+
+    Numba runs what it finds there, so it must not be anybody else's.  None: they are not kept.
+    """
+    base = next(filter(usable, candidates()), None)
+    return base and base/'numba'/state()
 
 
-def writable(folder):
+def candidates():
+    """Folders, the best first."""
+    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    if os.path.isabs(home):  # a user without an entry in /etc/passwd has no ~
+        yield pathlib.Path(home)/'hpcasr'
+    with suppress(OSError):  # no folder for temporary files can be written to
+        yield pathlib.Path(tempfile.gettempdir())/f'hpcasr-{os.getuid()}'
+
+
+def usable(folder):
+    """Whether it is there, or can be made, belongs to this user, and can be written to."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
         with tempfile.TemporaryFile(dir=folder):
-            return True
+            return found.st_uid == os.getuid() and not found.st_mode & 0o002
     except OSError:
         return False
 
@@ -49,7 +62,7 @@ def processor():
     return ' '.join(sorted({line for line in lines if line.startswith(('model name', 'flags', 'Features'))}))
 
 
-if 'NUMBA_CACHE_DIR' not in os.environ:
-    os.environ['NUMBA_CACHE_DIR'] = str(cache_folder())
+if 'NUMBA_CACHE_DIR' not in os.environ and (folder := cache_folder()):
+    os.environ['NUMBA_CACHE_DIR'] = str(folder)
     if 'numba' in sys.modules:  # it has read the environment already
         sys.modules['numba'].config.reload_config()

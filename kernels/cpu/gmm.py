@@ -5,6 +5,8 @@ from math import exp, log
 import numba
 import numpy as np
 
+from hpcasr.kernels.cpu.compiled import compiled
+
 LOG2_E = np.float32(1.4426950408889634)
 LEAST = np.float32(-125)  # exponent: below 2^-125 beside a term of 1 nothing is left
 # 2^f on -½..½: Taylor's coefficients (ln 2)^k/k!, whose error, 1.4e-7, is that of float32
@@ -23,7 +25,7 @@ def exp_below_zero(x):
     return p*np.int32((np.int32(n) + BIAS) << MANTISSA).view(np.float32)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled('void(f4[:,::1], i8[::1], f4[:,::1])')
 def mixtures(scores, starts, out):
     T = scores.shape[1]
     most, total = np.empty(T, np.float32), np.empty(T, np.float32)
@@ -40,23 +42,28 @@ def mixtures(scores, starts, out):
             out[t, k] = most[t] + log(total[t])
 
 
-@numba.njit(nogil=True, cache=True)
-def accumulate(x, scores, starts, columns, firsts, occupancy, first, second):
-    for t in range(len(columns)):
-        k = columns[t]
-        low, high = starts[k], starts[k+1]
-        most = np.float32(-np.inf)
+@compiled('void(f4[:,::1], i4[::1], i8[::1], f4[:,::1], f4[::1], f8[::1], f8[:,::1], f8[:,::1])',
+          fastmath={'reassoc'})  # sums over d may be taken side by side
+def accumulate(x, pdfs, starts, rows, constants, occupancy, first, second):
+    D, scores = x.shape[1], np.empty(np.diff(starts).max())
+    for t in range(len(pdfs)):
+        y, low, high = x[t], starts[pdfs[t]], starts[pdfs[t] + 1]
+        most = -np.inf
         for g in range(low, high):
-            most = max(most, scores[g, t])
+            a, b, score = rows[g, :D], rows[g, D:], np.float32(0)
+            for d in range(D):
+                score += y[d]*(a[d] + y[d]*b[d])
+            scores[g - low] = score + constants[g]
+            most = max(most, scores[g - low])
         total = 0.0
         for g in range(low, high):
-            total += exp(scores[g, t] - most)
+            scores[g - low] = exp(scores[g - low] - most)
+            total += scores[g - low]
         for g in range(low, high):
-            gamma = exp(scores[g, t] - most)/total
+            gamma = scores[g - low]/total
             if gamma > 1e-13:
-                own = firsts[k] + g - low
-                occupancy[own] += gamma
-                for d in range(x.shape[1]):
-                    y = gamma*x[t, d]
-                    first[own, d] += y
-                    second[own, d] += y*x[t, d]
+                occupancy[g] += gamma
+                one, two = first[g], second[g]
+                for d in range(D):
+                    one[d] += gamma*y[d]
+                    two[d] += gamma*y[d]*y[d]

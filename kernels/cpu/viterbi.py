@@ -1,40 +1,35 @@
-"""The most probable path through a graph of emitting states (reference/viterbi.py); S floats and T·S choices."""
+"""The most probable path through a graph of emitting states (reference/viterbi.py)."""
 
-import numba
 import numpy as np
 
-BEGIN = -1
+from hpcasr.kernels.cpu.compiled import compiled
+
+CHOICES = 'u1[:,::1]', 'u2[:,::1]', 'u4[:,::1]'
+GRAPH = 'i4[::1], i4[::1]'  # starts, preds
 
 
-@numba.njit(nogil=True, cache=True)
-def viterbi(loglikes, columns, starts, preds, weights, finals, choices):
+@compiled(*(f'void(f4[:,::1], i4[::1], {GRAPH}, f4[::1], f8[::1], {choices})' for choices in CHOICES))
+def advance(loglikes, columns, starts, preds, weights, score, choices):
     T, S = choices.shape
-    score, before = np.full(S, -np.inf), np.full(S, -np.inf)
-    path = np.zeros(T, np.int32)
+    before = np.empty_like(score)
     for t in range(T):
-        score, before = before, score
+        before[:] = score
         for s in range(S):
             best, choice = before[s], 0
             for k in range(starts[s], starts[s+1]):
-                if preds[k] >= 0:
-                    came = before[preds[k]] + weights[k]
-                elif t == 0:
-                    came = np.float64(weights[k])
-                else:
-                    continue
+                came = before[preds[k]] + weights[k]  # before[-1] where a path begins
                 if came > best:
                     best, choice = came, k - starts[s] + 1
             score[s] = best + loglikes[t, columns[s]]
             choices[t, s] = choice
-    end, found = -1, -np.inf
-    for s in range(S):
-        if finals[s] and score[s] > found:
-            end, found = s, score[s]
-    if end < 0:
-        return found, path
-    for t in range(T - 1, -1, -1):
-        path[t] = end
-        choice = choices[t, end]
+        score[S] = -np.inf
+
+
+@compiled(*(f'i8(i8, {GRAPH}, {choices}, i4[::1])' for choices in CHOICES))
+def trace(state, starts, preds, choices, path):
+    for t in range(len(path) - 1, -1, -1):
+        path[t] = state
+        choice = choices[t, state]
         if choice:
-            end = preds[starts[end] + choice - 1]
-    return found, path
+            state = preds[starts[state] + choice - 1]
+    return state

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians, given the log-likelihoods of their components: sums over components, and over frames."""
+"""Mixtures of Gaussians: sums over components, and over frames."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ def mixtures(scores, starts, out):
         out[:, k] = most + np.log(np.exp(part - most).sum(0))
 
 
-def accumulate(x, scores, starts, columns, firsts, occupancy, first, second):
-    """Add γ, γ x and γ x² of all frames to the sums of the components, in float64.
+def accumulate(x, pdfs, starts, rows, constants, occupancy, first, second):
+    """Add γ, γ x and γ x² of all frames to the sums of the components: occupancy [G], first, second [G, D] float64.
 
-    x [T, D]   scores [G, T] of the components, weights included   columns [T]: the mixture of every frame
-    firsts [K] index of the first component of a mixture in the sums: occupancy [N], first and second [N, D]
-    γ_g = exp scores_g / Σ_g exp scores_g over the components of the frame's mixture.
+    x [T, D]; pdfs [T]: the mixture of every frame; mixture k has the components starts[k] .. starts[k+1]-1
+    rows [G, 2D], constants [G]: the log-likelihood of component g, its weight included, is
+    score_g = constants_g + rows_g · (x, x²); γ_g = exp score_g / Σ exp score over the components of the mixture.
     """
     x = np.asarray(x, np.float64)
-    for t, k in enumerate(columns):
-        part = scores[starts[k]:starts[k+1], t].astype(np.float64)
-        gamma = np.exp(part - part.max())
+    for t, k in enumerate(pdfs):
+        own = slice(starts[k], starts[k+1])
+        scores = constants[own] + rows[own] @ np.concatenate([x[t], x[t]**2])
+        gamma = np.exp(scores - scores.max())
         gamma /= gamma.sum()
-        own = slice(firsts[k], firsts[k] + len(gamma))
         occupancy[own] += gamma
         first[own] += gamma[:, None]*x[t]
         second[own] += gamma[:, None]*x[t]**2

@@ -1,16 +1,19 @@
 """The graph of an utterance against all that its transcript allows, written down one by one."""
 
+import tracemalloc
 from itertools import combinations, product
+from math import isqrt
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcasr.align import viterbi
 from hpcasr.align.graph import BEGIN, Graphs
 from hpcasr.align.lexicon import Lexicon
 from hpcasr.align.tree import Tree
-from hpcasr.align.viterbi import align_words, best_path
+from hpcasr.align.viterbi import align_words, best_path, columns
 from hpcasr.errors import BadInput
 
 PHONES = ['SIL', 'EY', 'IY', 'SPN', 'T']
@@ -112,11 +115,45 @@ def test_the_best_alignment_is_the_best_of_all(tmp_path_factory, seed, words, sc
     expected = max(sum(loglikes[t, k] for t, k in enumerate(pdfs)) + weight/scale
                    for (pdfs, _), weight in all_ways(words, lexicon, tree, T).items())
     graph = Graphs(lexicon, tree).of(words, 'u')
-    score, path = best_path(graph, np.ascontiguousarray(loglikes[:, graph.pdfs]), scale)
+    score, path = best_path(graph, T, columns(loglikes, graph.pdfs), scale)
     assert score == pytest.approx(expected, abs=1e-4)
     pdfs, segments = align_words(loglikes, words, lexicon, tree, scale=scale)
     assert pdfs.tolist() == graph.alignment(path).tolist()
     assert segments[:, 1].sum() == T and segments.tolist() == graph.segments(path).tolist()
+
+
+@pytest.mark.parametrize('T', [40, 41, 100, 1000])
+def test_a_long_utterance_is_aligned_in_blocks(lexicon, T, monkeypatch):
+    tree = triphones(PHONES)
+    graph = Graphs(lexicon, tree).of(['TEA', 'EAT', 'A', 'TEA'], 'u')
+    loglikes = np.random.default_rng(T).standard_normal((T, tree.num_pdfs)).astype(np.float32)
+    whole, asked = best_path(graph, T, columns(loglikes, graph.pdfs)), []
+
+    def parts(a, b):
+        asked.append((a, b))
+        return columns(loglikes, graph.pdfs)(a, b)
+    monkeypatch.setattr(viterbi, 'ROOM', 0)
+    score, path = best_path(graph, T, parts)
+    assert score == whole[0] and np.array_equal(path, whole[1])
+    assert max(b - a for a, b in asked) == isqrt(8*T) < T and len(asked) == 2*-(-T//isqrt(8*T)) - 1
+
+
+def test_a_long_utterance_without_a_path(lexicon, monkeypatch):
+    graph = Graphs(lexicon, Tree.monophone(PHONES, 2)).of(['TEA']*30, 'u')
+    monkeypatch.setattr(viterbi, 'ROOM', 0)
+    score, path = best_path(graph, 100, lambda a, b: np.zeros((b - a, len(graph.pdfs)), np.float32))
+    assert score == -np.inf and path.shape == (100,) and not path.any()
+
+
+def test_memory_does_not_grow_as_frames_times_states(lexicon, monkeypatch):
+    graph, T = Graphs(lexicon, triphones(PHONES)).of(['TEA', 'EAT', 'A']*100, 'u'), 8000
+    assert T*len(graph.columns) > 20e6
+    monkeypatch.setattr(viterbi, 'ROOM', 1 << 20)
+    tracemalloc.start()
+    score, path = best_path(graph, T, lambda a, b: np.zeros((b - a, len(graph.pdfs)), np.float32))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert score > -np.inf and graph.segments(path)[:, 1].sum() == T and most < 4e6
 
 
 def test_a_context_that_does_not_matter_is_not_told_apart(lexicon):
@@ -168,5 +205,5 @@ def test_as_wide_as_the_predecessors_need(tmp_path):
     lexicon = Lexicon(path, states=1)
     graph = Graphs(lexicon, Tree.monophone(lexicon.phones, 1)).of(['W', 'V'], 'u')
     assert graph.choices(3).dtype == np.uint16
-    _, found = best_path(graph, np.zeros((3, len(graph.pdfs)), np.float32))
+    _, found = best_path(graph, 3, lambda a, b: np.zeros((b - a, len(graph.pdfs)), np.float32))
     assert len(graph.segments(found)) > 1

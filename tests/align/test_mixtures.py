@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -29,10 +30,21 @@ def test_loglikes_are_those_of_the_densities():
 
 
 def one_pass(model, x, pdfs):
-    sums, needed = Sums(model), np.arange(model.num_pdfs)
-    evaluated = model.evaluate(x, needed)
-    sums.add(x, evaluated, pdfs)
-    return sums, float(evaluated[0][np.arange(len(x)), pdfs].sum())
+    sums = Sums(model)
+    sums.add(x, pdfs.astype(np.int32))
+    return sums, float(model.loglikes(x)[np.arange(len(x)), pdfs].sum())
+
+
+def test_a_long_utterance_is_scored_a_stretch_at_a_time():
+    model, T = random_model(), 100_000
+    x = np.random.default_rng(1).standard_normal((T, 3)).astype(np.float32)
+    tracemalloc.start()
+    found = model.loglikes(x, np.array([2]))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < found.nbytes + 100_000
+    for t in 0, 255, 256, 99_999:
+        np.testing.assert_allclose(found[t], model.loglikes(x[t:t+1], np.array([2]))[0], rtol=1e-6)
 
 
 def test_one_gaussian_is_mean_and_variance():

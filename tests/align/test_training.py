@@ -99,6 +99,7 @@ def test_a_stopped_command_goes_on(ask, speech, texts, lexicon, monkeypatch):
     for change in {'num_gauss': 30}, {'passes': 7}:
         with pytest.raises(BadInput, match=f'other arguments or data .{next(iter(change))}.*--force'):
             flat_start(Comm(), ask([path], **change), lexicon)
+    lexicon.path = 'elsewhere'
     flat_start(Comm(), ask([path]), lexicon)
     assert [line.split()[1] for line in ask.lines if line.startswith('pass')] == ['4', '5', '6']
     models = [GmmModel(pathlib.Path(ask([], out).out)) for out in ('whole', 'ali')]
@@ -187,6 +188,15 @@ def test_all_words_are_looked_up_first(ask, speech, texts, lexicon, text, line, 
     assert not pathlib.Path(ask([]).out).exists() and Store(a).targets is None
 
 
+def test_a_model_that_gives_no_numbers(ask, speech, texts, lexicon, monkeypatch):
+    path, _ = speech('a.h5', texts)
+    flat_start(Comm(), ask([path], targets=False), lexicon)
+    monkeypatch.setattr(GmmModel, 'some', lambda self, x, pdfs: np.full((len(x), len(pdfs)), np.nan, np.float32))
+    with pytest.raises(BadInput, match=r'a\.h5: utterance u000: .*ali gives nan in frame 0, column 0; train it again'):
+        force_align(Comm(), ask([]).out, [path], 0.1, {}, False, ask.lines.append)
+    assert Store(path).targets is None
+
+
 def test_triphones_after_monophones(ask, speech, texts, lexicon):
     path, spoken = speech('a.h5', texts*3)
     flat_start(Comm(), ask([path], 'mono'), lexicon)
@@ -197,6 +207,15 @@ def test_triphones_after_monophones(ask, speech, texts, lexicon):
     before = store.utterance(0)[1].copy()
     force_align(Comm(), ask([], 'tri').out, [path], 0.1, {}, True, ask.lines.append)
     assert np.array_equal(Store(path).utterance(0)[1], before)
+
+
+def test_the_model_to_begin_with_is_not_replaced(ask, speech, texts, lexicon):
+    path, _ = speech('a.h5', texts)
+    flat_start(Comm(), ask([path], targets=False), lexicon)
+    out = pathlib.Path(ask([]).out)
+    with pytest.raises(BadInput, match='ali: would be replaced by what is made from it; choose another --out'):
+        train_tied(Comm(), ask([path], force=True), out/'..'/'ali')
+    assert (out/'gmm.npz').exists()
 
 
 def test_other_features_are_refused(ask, speech, texts, lexicon):
@@ -269,6 +288,20 @@ def test_ranks_find_what_one_finds(lexicon, texts, speech):
     found = GmmModel(folder/'together').mixtures.means.tolist()
     np.testing.assert_allclose(found, expected[0], atol=1e-6)
     assert np.mean(Store(path).targets == np.array(expected[1])) > 0.999
+    comm.barrier()
+
+
+@pytest.mark.mpi
+def test_ranks_that_were_asked_for_different_things(lexicon, texts, speech):
+    from hpcasr.comm.mpi import MPIComm
+    comm = MPIComm()
+    path = comm.first(lambda: speech('a.h5', texts)[0])
+    folder = pathlib.Path(path).parent
+    request = Request([path], str(folder/'ali'), 1 + comm.rank, 20, False, False, {}, print)
+    if comm.size > 1:
+        with pytest.raises(BadInput, match=r'the ranks do not agree: passes: 1 \(rank 0\), 2 \(rank 1\)'):
+            flat_start(comm, request, lexicon)
+        assert not (folder/'ali').exists()
     comm.barrier()
 
 

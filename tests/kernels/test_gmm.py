@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -29,20 +26,20 @@ def test_mixtures_are_log_sums_in_extended_precision(kernel, spread):
 
 @KERNELS
 def test_sums_are_those_of_posteriors(kernel):
-    scores, starts = case(spread=2.0)
-    T, K = scores.shape[1], len(starts) - 1
-    rng = np.random.default_rng(1)
-    x, columns = rng.standard_normal((T, 3)).astype(np.float32), rng.integers(0, K, T)
-    firsts = starts[:-1] + 10  # the sums are those of a larger model
-    occupancy, first, second = np.zeros(40), np.zeros((40, 3)), np.zeros((40, 3))
-    kernel.accumulate(x, scores, starts, columns, firsts, occupancy, first, second)
-    expected = np.zeros((40, 7))
-    for t, k in enumerate(columns):
-        p = np.exp(scores[starts[k]:starts[k+1], t].astype(float))
-        for g, gamma in enumerate(p/p.sum()):
-            expected[firsts[k] + g] += gamma*np.concatenate([[1], x[t], x[t].astype(float)**2])
-    np.testing.assert_allclose(np.column_stack([occupancy, first, second]), expected, rtol=1e-5, atol=1e-6)
-    assert occupancy.sum() == pytest.approx(T)
+    rng, T, K, D = np.random.default_rng(1), 37, 5, 3
+    starts = np.concatenate([[0], np.cumsum(rng.integers(1, 6, K))])
+    G = starts[-1]
+    x, pdfs = rng.standard_normal((T, D)).astype(np.float32), rng.integers(0, K, T).astype(np.int32)
+    rows, constants = rng.standard_normal((G, 2*D)).astype(np.float32), rng.standard_normal(G).astype(np.float32) - 60
+    occupancy, first, second = np.ones(G), np.zeros((G, D)), np.zeros((G, D))  # they are added to
+    kernel.accumulate(x, pdfs, starts, rows, constants, occupancy, first, second)
+    expected = np.zeros((G, 1 + 2*D))
+    for y, k in zip(x.astype(float), pdfs, strict=True):
+        own = range(starts[k], starts[k+1])
+        p = np.exp([constants[g] + rows[g].astype(float) @ [*y, *y**2] for g in own])
+        expected[own] += (p/p.sum())[:, None]*[1, *y, *y**2]
+    np.testing.assert_allclose(np.column_stack([occupancy - 1, first, second]), expected, rtol=1e-5, atol=1e-5)
+    assert occupancy.sum() == pytest.approx(T + G)
 
 
 def test_compiled_exponential():
@@ -51,28 +48,3 @@ def test_compiled_exponential():
     out = np.empty((len(x), 1), np.float32)
     compiled.mixtures(scores, np.array([0, 2]), out)
     np.testing.assert_allclose(out[:, 0], np.log1p(np.exp(x.astype(float))), atol=3e-7)
-
-
-def folder_of(tmp_path, code='', **environment):
-    """NUMBA_CACHE_DIR after an import of the compiled kernels, and what else the code prints."""
-    script = f'{code}\nimport os, hpcasr.kernels.cpu\nprint(os.environ["NUMBA_CACHE_DIR"])'
-    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True,
-                          env={'PATH': '', 'HOME': str(tmp_path), 'PYTHONPATH': ':'.join(sys.path), **environment})
-    return done.stdout.strip()
-
-
-def test_compiled_kernels_are_kept_in_a_folder_of_their_own(tmp_path):
-    home = folder_of(tmp_path)
-    assert home.startswith(f'{tmp_path}/.cache/hpcasr/numba/')
-    assert folder_of(tmp_path, XDG_CACHE_HOME=f'{tmp_path}/x') == home.replace('.cache', 'x')
-    assert folder_of(tmp_path, NUMBA_CACHE_DIR='mine') == 'mine'
-    (tmp_path/'file').write_text('')
-    temporary = folder_of(tmp_path, XDG_CACHE_HOME=f'{tmp_path}/file', TMPDIR=str(tmp_path))
-    assert temporary.startswith(f'{tmp_path}/hpcasr-')
-
-
-def test_other_sources_are_another_folder(monkeypatch, tmp_path):
-    from hpcasr.kernels import cpu
-    before = cpu.state()
-    monkeypatch.setattr(cpu, 'processor', lambda: 'another')
-    assert cpu.state() != before
