@@ -28,8 +28,8 @@ demo: $(VENV)/.demo
 
 # recognition of real speech; HPCASR_DATA is the folder of the corpora (README, Tests)
 an4: $(VENV)/.demo
-	$(BIN)/hpcasr recipe $(corpus)/an4-mfcc --out exp/an4 --ranks $(RANKS) --epochs 12 --seeds 3 --realign small \
-	    --realign-epochs 10 --systems
+	$(BIN)/hpcasr recipe $(corpus)/an4-mfcc --out exp/an4 --ranks $(RANKS) --epochs 6 --seeds 3 --realign small \
+	    --realign-epochs 10 --tempo 0.88,1.13 --systems --more 'search=--checkpoint average'
 
 so762: $(VENV)/.demo
 	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 6 \

@@ -47,8 +47,8 @@ def test_kernels_know_no_layer_and_no_mpi():
 
 
 COMMANDS = [[], ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'], ['data'],
-            ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'info'],
-            ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
+            ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
+            ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],
             ['decode'], ['decode', 'graph'], ['decode', 'run'], ['decode', 'score'], ['forward'], ['transcribe']]
 

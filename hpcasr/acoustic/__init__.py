@@ -8,7 +8,7 @@ from hpcasr.errors import BadInput
 def open_model(path, checkpoint='best'):
     """The acoustic model of an experiment (`hpcasr train`) or of an alignment directory (`hpcasr align`).
 
-    checkpoint   of an experiment: 'best' (lowest held-out cross-entropy), 'last', or the path of one
+    checkpoint   of an experiment: 'best' (lowest held-out cross-entropy), 'last', 'average' (of the newest) or a path
     Its attributes: path; tree, lexicon (None where the targets came without); frontend, num_pdfs; and
         loglikes(frames)    [T, D] as a store has them -> [T, num_pdfs] float32: ln p(x|s) up to a constant per frame
         refuse_other(store) BadInput unless the features of a store are those that it was trained on

@@ -19,10 +19,11 @@ from hpcasr.errors import BadInput
 from hpcasr.model.network import build
 
 AT_ONCE = 64  # windows of a batch
+AVERAGED = 3  # checkpoints: that many are kept unless the configuration says otherwise
 
 
 class Hybrid:
-    """The network of the experiment `path`, with the parameters of `checkpoint`: 'best', 'last' or a path.
+    """The network of the experiment `path`, with the parameters of `checkpoint`: see `find`.
 
     window, context   frames: the utterance is computed in windows with context on both sides; window 0: as a whole;
                       None: as the experiment says
@@ -38,18 +39,22 @@ class Hybrid:
         self.num_pdfs, self.log_priors = len(counts), np.log(counts/counts.sum()).astype(np.float32)
         self.columns, self.splice = self.card['columns'], tuple(self.card['splice'])
         self.dim = self.columns*(1 + sum(self.splice))
-        self.checkpoint = find(self.path, checkpoint)
+        self.checkpoints = find(self.path, checkpoint)
         self.network = self.load()
 
     def load(self):
         config = resolve(self.path/'config.toml')
         network = build(config.model, self.dim, self.num_pdfs, config.train.dtype, get_backend(config.train.backend))
-        manifest = verify(self.checkpoint)
-        if manifest['shape'] != network.shape():
-            raise BadInput(f'{self.checkpoint}: its parameters do not fit {self.path}/config.toml and model.json; '
-                           'were files of two experiments mixed?')
-        network.params.load(part(read_h5(self.checkpoint/'shared.h5'), 'params'))
+        total = sum(self.parameters(network, checkpoint) for checkpoint in self.checkpoints)
+        network.params.load({'params': total/len(self.checkpoints)})
         return network
+
+    def parameters(self, network, checkpoint):
+        """[n] float64."""
+        if verify(checkpoint)['shape'] != network.shape():
+            raise BadInput(f'{checkpoint}: its parameters do not fit {self.path}/config.toml and model.json; '
+                           'were files of two experiments mixed?')
+        return part(read_h5(checkpoint/'shared.h5'), 'params')['params'].astype(np.float64)
 
     def refuse_other(self, store):
         """BadInput unless the frames of `store` are made as those of the training data were."""
@@ -83,14 +88,15 @@ class Hybrid:
 
 
 def find(path, checkpoint):
-    """The directory of a checkpoint of the experiment `path`."""
-    checkpoints = Checkpoints(path, Comm())
-    if checkpoint == 'best':
-        found = checkpoints.best() or next(iter(checkpoints.paths()), None)
-    elif checkpoint == 'last':
-        found = next(iter(checkpoints.paths()), None)
-    else:
-        found = pathlib.Path(checkpoint)
-    if found is None:
+    """The checkpoints of the experiment `path` whose mean is asked for: [paths].
+
+    'best'      the one with the lowest held-out cross-entropy    'last'   the newest
+    'average'   the newest AVERAGED, or as many as there are      else     the path of one
+    """
+    known = Checkpoints(path, Comm())
+    newest = known.paths()
+    named = {'best': [known.best() or newest[0]] if newest else [], 'last': newest[:1], 'average': newest[:AVERAGED]}
+    found = named.get(checkpoint, [pathlib.Path(checkpoint)])
+    if not found:
         raise BadInput(f'{path}: has no checkpoint yet; train longer, or give another experiment')
     return found

@@ -190,6 +190,36 @@ def pack(stores, out, utterances, speakers, dtype, force):
     report(out)
 
 
+def parse_tempo(context, parameter, text):
+    """[factors] of '0.9,1.1'."""
+    try:
+        factors = [float(word) for word in text.split(',')]
+    except ValueError:
+        raise click.BadParameter(f'{text}: give factors with commas between them, such as 0.9,1.1') from None
+    if not all(0.5 <= f <= 2 and f != 1 for f in factors) or len(set(factors)) < len(factors):
+        raise click.BadParameter(f'{text}: give different factors from 0.5 to 2, without 1: that copy is there anyway')
+    return factors
+
+
+@data.command()
+@click.argument('store')
+@click.option('--out', required=True, callback=named, help='Store to write.')
+@click.option('--tempo', required=True, callback=parse_tempo, metavar='LIST', help='Factors, such as 0.9,1.1.')
+@FORCE
+@ends_between_items()
+def perturb(store, out, tempo, force):
+    """Add copies of all utterances that are spoken faster and slower; targets and segments come along.
+
+    \b
+    Examples:
+      hpcasr data perturb train.h5 --tempo 0.9,1.1 --out train-sp.h5
+      hpcasr data perturb train.h5 --tempo 0.88,0.94,1.06,1.13 --out train-sp.h5 --force
+    """
+    from hpcasr.data.perturb import perturb
+    perturb(store, out, tempo, provenance(), force, progress)
+    report(out)
+
+
 @data.command()
 @click.argument('store')
 @JSON

@@ -90,7 +90,8 @@ def summary(facts, test_text):
 @click.option('--beam', callback=finite, type=click.FloatRange(0, min_open=True), default=13, show_default=True,
               help='Of the search.')
 @click.option('--max-active', type=click.IntRange(21), default=2500, show_default=True, help='States per frame.')
-@click.option('--checkpoint', metavar='best|last|PATH', default='best', show_default=True, help='Of an experiment.')
+@click.option('--checkpoint', metavar='best|last|average|PATH', default='best', show_default=True,
+              help='Of an experiment.')
 @click.option('--force', is_flag=True, help='Replace the hypotheses in DIR.')
 def run(model, graph, store, out, acwt, penalty, like, beam, max_active, checkpoint, force):
     """Recognize STORE with MODEL (an experiment or alignment directory) and GRAPH, on all ranks.

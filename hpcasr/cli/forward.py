@@ -13,7 +13,7 @@ from hpcasr.cli.data import ALLOW_PIPES, FORCE, named
 @click.option('--output', type=click.Choice(['loglikes', 'log-posteriors']), default='loglikes', show_default=True,
               help='ln p(s|x) - ln p(s), or ln p(s|x).')
 @click.option('--compress', is_flag=True, help='Write compressed matrices: a quarter of the size, lossy.')
-@click.option('--checkpoint', metavar='best|last|PATH', default='best', show_default=True)
+@click.option('--checkpoint', metavar='best|last|average|PATH', default='best', show_default=True)
 @ALLOW_PIPES
 @FORCE
 def forward(exp, data, out, **options):

@@ -44,6 +44,8 @@ def split(context, parameter, text):
 @click.option('--seeds', type=click.IntRange(1), default=1, show_default=True, help='Networks trained, seed 0, 1, ...')
 @click.option('--realign', default='', metavar='PRESET', help='Train this network first, and align anew with it.')
 @click.option('--realign-epochs', type=click.IntRange(1), default=4, show_default=True)
+@click.option('--tempo', default='', metavar='LIST',
+              help='Train on copies of these tempos too, such as 0.9,1.1: hpcasr data perturb.')
 @click.option('--systems', is_flag=True, help='Recognize with the Gaussian mixtures and the first network, too.')
 @click.option('--baseline', metavar='HYP', help='Hypotheses (Kaldi text) that test results are compared with.')
 @click.option('--features', is_flag=True, help='Compute features even where there is a feats.scp.')

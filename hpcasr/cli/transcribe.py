@@ -26,7 +26,7 @@ def finite(context, parameter, number):
 @click.option('--beam', type=click.FloatRange(0, min_open=True), callback=finite, default=13, show_default=True,
               help='Nats.')
 @click.option('--max-active', type=click.IntRange(21), default=2500, show_default=True, help='States per frame.')
-@click.option('--checkpoint', metavar='best|last|PATH', default='best', show_default=True)
+@click.option('--checkpoint', metavar='best|last|average|PATH', default='best', show_default=True)
 @ends_at_once()
 def transcribe(exp, files, form, **options):
     """Write down what is said in AUDIO files (wav, flac, ogg or opus, mono) with the model in EXP.

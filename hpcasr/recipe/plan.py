@@ -57,6 +57,7 @@ class Recipe:
     seeds: int = 1
     realign: str = ''
     realign_epochs: int = 4
+    tempo: str = ''
     systems: bool = False
     baseline: str | None = None
     features: bool = False
@@ -116,7 +117,7 @@ def realignment(r):
     """A first network, only to align the data again."""
     if r.realign:
         first = r.path('first')
-        yield training(r, 'first', first, r.realign, r.realign_epochs, 0, 'tree')
+        yield training(r, 'first', first, r.realign, r.realign_epochs, 0, 'tree', r.stores[0], ('tree',))
         if r.systems:
             yield from recognize(r, first, 'graph', ('first',))
         yield Stage('realign', ('align', 'force', first, *r.stores, *r.extra('realign')), ('first',), parallel=True,
@@ -126,18 +127,23 @@ def realignment(r):
 def networks(r):
     """The result: one network per seed, recognized and scored."""
     aligned = 'realign' if r.realign else 'tree'
+    store, needs = r.stores[0], (aligned,)
+    if r.tempo:
+        source, store, needs = store, r.path(f'{r.train}-sp.h5'), ('perturb',)
+        yield Stage('perturb', ('data', 'perturb', source, '--tempo', r.tempo, '--out', store), (aligned,),
+                    targets=aligned)
     for seed, path in enumerate(r.networks):
         name = f'train-{Path(path).name}'
-        yield training(r, name, path, r.model, r.epochs, seed, aligned)
+        yield training(r, name, path, r.model, r.epochs, seed, aligned, store, needs)
         yield from recognize(r, path, 'graph', (name,))
 
 
-def training(r, name, out, model, epochs, seed, aligned):
-    train, dev = r.stores
+def training(r, name, out, model, epochs, seed, aligned, store, needs):
+    """A network trained on `store`; `aligned` is the stage that wrote the targets of the held-out data."""
     more = r.extra('first') if name == 'first' else r.extra('train')
-    return Stage(name, ('train', train, '--dev', dev, '--algo', r.algo, '--model', model, '--epochs', str(epochs),
-                        '--seed', str(seed), '--out', out, *TRAINING.split(), '--set', f'optim.hold={epochs/2:g}',
-                        *more), (aligned,), parallel=True, targets=aligned, resume=('--resume', 'auto'))
+    return Stage(name, ('train', store, '--dev', r.stores[1], '--algo', r.algo, '--model', model, '--epochs',
+                        str(epochs), '--seed', str(seed), '--out', out, *TRAINING.split(), '--set', f'optim.hold={epochs/2:g}',
+                        *more), needs, parallel=True, targets=aligned, resume=('--resume', 'auto'))
 
 
 def graph(r, name, model, needs):

@@ -77,6 +77,14 @@ def test_damaged_experiments(tmp_path, spoil, line):
         open_model(tmp_path/'x')
 
 
+def test_the_average_of_checkpoints(experiment):
+    path = experiment/'exp/x'
+    each = [Hybrid(path, c).network.params.data.astype(float) for c in sorted((path/'checkpoints').iterdir())]
+    assert len(each) == 2
+    np.testing.assert_allclose(Hybrid(path, 'average').network.params.data, np.mean(each, 0), rtol=1e-6, atol=1e-8)
+    assert (Hybrid(path, 'last').network.params.data == each[-1]).all()
+
+
 def test_other_features_are_refused(experiment, tmp_path):
     other = Store(small.store(tmp_path/'o.h5', dim=6))
     with pytest.raises(BadInput, match=r'o\.h5: 6 columns, but .* trained on 5'):

@@ -54,6 +54,12 @@ def test_scales_come_from_dev_and_networks_differ_by_seed(corpus):
     assert '--seed 1 --out out/nnet-1' in ' '.join(stages['train-nnet-1'])
 
 
+def test_copies_of_other_tempos_are_made_of_the_last_alignment(corpus):
+    stages = {s.name: s for s in plan(Recipe(str(corpus), 'out', realign='dnn', tempo='0.9,1.1'))}
+    assert stages['perturb'].targets == 'realign' and stages['train-nnet'].needs == ('perturb',)
+    assert stages['train-nnet'].argv[1] == 'out/train-sp.h5' and stages['first'].argv[1] == 'out/train.h5'
+
+
 def test_a_set_or_a_lexicon_that_is_not_there(corpus):
     with pytest.raises(BadInput, match='has no directory eval; name the sets'):
         plan(Recipe(str(corpus), 'out', test=('eval',)))
