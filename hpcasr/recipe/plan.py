@@ -141,9 +141,10 @@ def networks(r):
 def training(r, name, out, model, epochs, seed, aligned, store, needs):
     """A network trained on `store`; `aligned` is the stage that wrote the targets of the held-out data."""
     more = r.extra('first') if name == 'first' else r.extra('train')
+    recipe = *TRAINING.split(), '--set', f'optim.hold={epochs/2:g}', *more
     return Stage(name, ('train', store, '--dev', r.stores[1], '--algo', r.algo, '--model', model, '--epochs',
-                        str(epochs), '--seed', str(seed), '--out', out, *TRAINING.split(), '--set', f'optim.hold={epochs/2:g}',
-                        *more), needs, parallel=True, targets=aligned, resume=('--resume', 'auto'))
+                        str(epochs), '--seed', str(seed), '--out', out, *recipe), needs, parallel=True,
+                 targets=aligned, resume=('--resume', 'auto'))
 
 
 def graph(r, name, model, needs):
