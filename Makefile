@@ -47,7 +47,7 @@ test-openmpi:
 
 .PHONY: test-openmpi-here
 test-openmpi-here: $(VENV)/.test
-	$(BIN)/python -m pytest tests/launch/test_failures.py tests/launch/test_resume.py -q
+	$(BIN)/python -m pytest tests/launch/test_failures.py tests/launch/test_resume.py tests/launch/test_recipe.py -q
 	$(BIN)/mpirun -n 2 $(MPI_TEST)
 	$(BIN)/mpirun -n 3 $(MPI_TEST)
 
