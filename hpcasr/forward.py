@@ -25,7 +25,7 @@ BLOCK = 1 << 24  # bytes copied at once
 class Request:
     """What the command line asks for.
 
-    model       directory of an experiment or of an alignment; `checkpoint` as for open_model
+    model       directory of an experiment or of an alignment; `checkpoint`, `window` as for open_model
     data        store, or Kaldi data directory with feats.scp
     out         archive to write; `scp`: its index, too, with the other ending
     output      one of OUTPUTS
@@ -36,6 +36,7 @@ class Request:
     out: str
     output: str = 'loglikes'
     checkpoint: str = 'best'
+    window: tuple | None = None
     scp: bool = False
     compress: bool = False
     allow_pipes: bool = False
@@ -64,7 +65,7 @@ def forward(comm, request, progress=silent):
     """
     comm.compare(vars(request))
     comm.together(request.refuse_existing)
-    model = comm.together(open_model, request.model, request.checkpoint)
+    model = comm.together(open_model, request.model, request.checkpoint, request.window)
     method = comm.together(method_of, model, request.output)
     source = comm.together(open_source, request.data, model, request.allow_pipes)
     part = Part(f'{request.out}.tmp-{comm.allgather(os.getpid())[0]}', comm.rank)

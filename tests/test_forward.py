@@ -69,7 +69,7 @@ def model(data, monkeypatch):
         ingest(Ingest('d', Frontend(*frontend)), 's.h5', (1, 1), force=True)
         s = Store('s.h5')
         found = Model(s.frontend, s.frames.shape[1])
-        monkeypatch.setattr(module, 'open_model', lambda path, checkpoint: found)
+        monkeypatch.setattr(module, 'open_model', lambda path, *_: found)
         return s, found
     return make
 

@@ -6,6 +6,7 @@ from hpcasr.cli.data import named
 from hpcasr.cli.progress import progress
 from hpcasr.cli.provenance import provenance
 from hpcasr.cli.sigterm import ends_at_once
+from hpcasr.cli.window import WINDOW
 
 ORDERS = {1: 'unigram', 2: 'bigram', 3: 'trigram'}
 
@@ -92,8 +93,9 @@ def summary(facts, test_text):
 @click.option('--max-active', type=click.IntRange(21), default=2500, show_default=True, help='States per frame.')
 @click.option('--checkpoint', metavar='best|last|average|PATH', default='best', show_default=True,
               help='Of an experiment.')
+@WINDOW
 @click.option('--force', is_flag=True, help='Replace the hypotheses in DIR.')
-def run(model, graph, store, out, acwt, penalty, like, beam, max_active, checkpoint, force):
+def run(model, graph, store, out, acwt, penalty, like, beam, max_active, checkpoint, window, force):
     """Recognize STORE with MODEL (an experiment or alignment directory) and GRAPH, on all ranks.
 
     All scales are tried at the penalty nearest to 0, then all penalties at the best scale, then the scales beside the
@@ -116,7 +118,7 @@ def run(model, graph, store, out, acwt, penalty, like, beam, max_active, checkpo
     from hpcasr.decode.grid import grid
     from hpcasr.decode.run import Request
     signal.signal(signal.SIGTERM, ended)
-    return world.run(lambda comm: on_all_ranks(comm, model, checkpoint, Request(
+    return world.run(lambda comm: on_all_ranks(comm, (model, checkpoint, window), Request(
         graph, store, out, *comm.together(grid, acwt, penalty, like), beam, max_active, force)))
 
 
@@ -126,11 +128,11 @@ def ended(number, _frame):
     raise BadInput('ended by SIGTERM before all was recognized')
 
 
-def on_all_ranks(comm, model, checkpoint, request):
+def on_all_ranks(comm, model, request):
     from hpcasr.acoustic import open_model
     from hpcasr.decode import speed
     from hpcasr.decode.run import decode
-    found = decode(comm, request, lambda: open_model(model, checkpoint), lambda line: note(comm, line),
+    found = decode(comm, request, lambda: open_model(*model), lambda line: note(comm, line),
                    iter if comm.rank else progress)
     note(comm, speed.remark(found))
     comm.first(click.echo, speed.summary(found))

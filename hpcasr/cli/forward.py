@@ -3,6 +3,7 @@
 import click
 
 from hpcasr.cli.data import ALLOW_PIPES, FORCE, named
+from hpcasr.cli.window import WINDOW
 
 
 @click.command()
@@ -14,6 +15,7 @@ from hpcasr.cli.data import ALLOW_PIPES, FORCE, named
               help='ln p(s|x) - ln p(s), or ln p(s|x).')
 @click.option('--compress', is_flag=True, help='Write compressed matrices: a quarter of the size, lossy.')
 @click.option('--checkpoint', metavar='best|last|average|PATH', default='best', show_default=True)
+@WINDOW
 @ALLOW_PIPES
 @FORCE
 def forward(exp, data, out, **options):

@@ -1,10 +1,12 @@
 import json
 
+import click
 import numpy as np
 import pytest
 
 from hpcasr.acoustic import hybrid, open_model
 from hpcasr.acoustic.hybrid import Hybrid
+from hpcasr.cli.window import parse_window
 from hpcasr.data.store import Store
 from hpcasr.errors import BadInput
 from tests import small
@@ -75,6 +77,19 @@ def test_damaged_experiments(tmp_path, spoil, line):
     spoil(tmp_path/'x')
     with pytest.raises(BadInput, match=line):
         open_model(tmp_path/'x')
+
+
+@pytest.mark.parametrize('text, found', [(None, (42, 21)), ('whole', (0, 0)), ('64,32', (64, 32)), ('1,0', (1, 0))])
+def test_windows_of_the_command_line(experiment, text, found):
+    """The default is that of a model trained on chunks of 21 frames."""
+    model = open_model(experiment/'exp/x', 'best', parse_window(None, None, text))
+    assert (model.window, model.context) == found
+
+
+@pytest.mark.parametrize('text', ['', '64', '0,3', '-1,2', '3,x', '1,2,3', '99999999,1'])
+def test_windows_that_are_none(text):
+    with pytest.raises(click.BadParameter, match='give FRAMES,CONTEXT'):
+        parse_window(None, None, text)
 
 
 def test_the_average_of_checkpoints(experiment):

@@ -70,7 +70,8 @@ def test_it_recognizes_and_goes_on_where_it_stopped(demo):
 
 
 def test_what_is_done_is_not_done_again(demo):
-    before = {p: p.stat().st_mtime_ns for p in (demo/'exp').rglob('*') if p.is_file() and p.name not in ('RESULTS', '.lock')}
+    before = {p: p.stat().st_mtime_ns for p in (demo/'exp').rglob('*')
+              if p.is_file() and p.name not in ('RESULTS', '.lock')}
     done = run(demo, 'recipe', 'speech', '--out', 'exp', *QUICK)
     assert 'hpcasr ' not in done.stderr and 'tiny, tree' in done.stdout
     assert before == {p: p.stat().st_mtime_ns for p in before}
