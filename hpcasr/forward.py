@@ -53,8 +53,6 @@ class Request:
             raise BadInput(f'--out {self.out}: give an archive, such as loglikes.ark; its index (--scp) lies beside it')
         for path in [self.out, self.index] if self.scp else [self.out]:
             refuse_existing(path, self.force)
-            if os.path.exists(path) and not os.path.isfile(path):  # a device, which would become a file
-                raise BadInput(f'{path}: is no file, and is not replaced; give another name with --out')
 
 
 def forward(comm, request, progress=silent):

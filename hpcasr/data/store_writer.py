@@ -135,6 +135,8 @@ def refuse_existing(path, force):
         raise BadInput(f'{path}: its folder does not exist; make it first')
     if os.path.lexists(path) and not force:  # also a link to nowhere
         raise BadInput(f'{path}: exists; use --force to replace it')
+    if os.path.exists(path) and not os.path.isfile(path):  # a device, which would become a file
+        raise BadInput(f'{path}: is no file, and is not replaced; give another name with --out')
 
 
 def not_finite(frames):

@@ -62,6 +62,9 @@ def test_numbers_without_phones(lexicon):
     lexicon.write_text('TEA 1.0 T\nEAT 0.5\n')
     with pytest.raises(BadInput, match='line 2: EAT has no pronunciation'):
         Lexicon(lexicon)
+    lexicon.write_text('TEA 0.5 T\nEAT 1e999 IY T\n')
+    with pytest.raises(BadInput, match='line 2: EAT has the probability 1e999'):
+        Lexicon(lexicon)
     lexicon.write_text('\n')
     with pytest.raises(BadInput, match='has no words'):
         Lexicon(lexicon)

@@ -66,3 +66,11 @@ def test_a_store_without_targets_and_of_one_frame(tmp_path):
 @pytest.mark.parametrize('tempo', ['1', '0.9,0.9', 'x', '3', 'nan', ''])
 def test_tempos_that_make_no_sense(hpcasr, tempo):
     assert '--tempo' in hpcasr('data', 'perturb', 'a.h5', '--out', 'b.h5', '--tempo', tempo, status=2).stderr
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    import os
+    path = small.store(tmp_path/'a.h5')
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(BadInput, match='is no file, and is not replaced'):
+        perturb(path, tmp_path/'pipe', [0.9], force=True)
