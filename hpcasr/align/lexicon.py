@@ -136,8 +136,8 @@ def read(path):
     for n, word, *fields in rows:
         if len(fields) <= count:
             raise BadInput(f'{path}: line {n}: {word} has no pronunciation')
-        if count and not 0 < float(fields[0]) < float('inf'):
-            raise BadInput(f'{path}: line {n}: {word} has the probability {fields[0]}; give one above 0, at most 1')
+        if count and not 0 <= float(fields[0]) < float('inf'):
+            raise BadInput(f'{path}: line {n}: {word} has the probability {fields[0]}; give one from 0 to 1')
     return [(float(fields[0]) if count else 1, word, fields[count:]) for _, word, *fields in rows]
 
 
