@@ -34,7 +34,7 @@ an4: $(VENV)/.demo
 so762: $(VENV)/.demo
 	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 6 \
 	    --realign small --realign-epochs 4 --systems --more 'first=--batch 16 --set model.dropout=0.2' \
-	    --more 'train=--batch 16 --set model.dropout=0.1' --more 'search=--beam 12'
+	    --more 'train=--batch 16 --set optim.hold=2 --set model.dropout=0.1' --more 'search=--beam 12'
 
 corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 
