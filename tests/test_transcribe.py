@@ -232,7 +232,7 @@ def test_names_that_are_not_utf8(model, exp, capsys):
 @pytest.mark.parametrize('option', ['--acwt', '--penalty', '--beam'])
 @pytest.mark.parametrize('number', ['nan', 'inf', '1e39'])
 def test_numbers_that_are_none(option, number, capsys):
-    refuses(['transcribe', 'x', 'a.wav', option, number], f"'{option}': .*give a finite number", capsys)
+    refuses(['transcribe', 'x', 'a.wav', option, number], f"'{option}': .*is not a finite number", capsys)
 
 
 def test_as_few_states_as_the_search_takes(model, exp, capsys):

@@ -3,19 +3,13 @@
 import click
 
 from hpcasr.cli.data import named
+from hpcasr.cli.finite import finite
 from hpcasr.cli.progress import progress
 from hpcasr.cli.provenance import provenance
 from hpcasr.cli.sigterm import ends_at_once
 from hpcasr.cli.window import WINDOW
 
 ORDERS = {1: 'unigram', 2: 'bigram', 3: 'trigram'}
-
-
-def finite(context, parameter, value):
-    """A number; click takes nan for one."""
-    if value - value != 0:
-        raise click.BadParameter(f'{value} is not a finite number')
-    return value
 
 
 @click.group()

@@ -2,14 +2,8 @@
 
 import click
 
+from hpcasr.cli.finite import finite
 from hpcasr.cli.sigterm import ends_at_once
-
-
-def finite(context, parameter, number):
-    """A number that can be reckoned with: neither NaN nor endless."""
-    if number is not None and not abs(number) < 1e6:
-        raise click.BadParameter(f'{number:g}: give a finite number, below a million')
-    return number
 
 
 @click.command()
@@ -37,7 +31,7 @@ def transcribe(exp, files, form, **options):
 
     \b
     Examples:
-      hpcasr transcribe exp/an4 talk.wav
+      hpcasr transcribe exp/demo talk.wav
       hpcasr transcribe exp/mid *.flac --graph exp/graph-tg --format ctm > words.ctm
     """
     from hpcasr import process
