@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcasr.data.features import beside
+from hpcasr.data.beside import beside, refuse_files
 from hpcasr.data.kaldi import ArkWriter, words
 from hpcasr.data.progress import silent
 from hpcasr.data.store import Store
@@ -30,21 +30,13 @@ def export(path, out, force=False, progress=silent):
     store, out = Store(path), Path(out)
     if store.targets is None:
         raise BadInput(f'{path}: has no targets to export; align it first, see hpcasr align --help')
-    refuse_existing(out, force)
+    refuse_files(out, OWN, 'the alignment in it', force)
     missing = lacking(store)
     with beside(out) as folder:
         write_totals(store, folder)
         write_utterances(store, folder, out, OWN - missing.keys(), progress)
         move(folder, out)
     return missing
-
-
-def refuse_existing(out, force):
-    if os.path.lexists(out) and not os.path.isdir(out):
-        raise BadInput(f'{out}: is not a directory; name another with --out')
-    there = [name for name in OWN if os.path.lexists(out/name)]
-    if there and not force:
-        raise BadInput(f'{out}: has {there[0]} already; use --force to replace the alignment in it')
 
 
 def lacking(store):

@@ -3,12 +3,11 @@
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from hpcasr import faults
 from hpcasr.data.audio import by_recording, cut, recordings, segments
+from hpcasr.data.beside import beside
 from hpcasr.data.directory import speakers
 from hpcasr.data.kaldi import ArkWriter, table
 from hpcasr.data.progress import silent
@@ -115,23 +115,6 @@ def plan(source, allow_pipes):
     if not work:
         raise BadInput(f'{source}/segments: has no utterances; fill it, or remove it to take whole recordings')
     return audio, work
-
-
-@contextmanager
-def beside(out):
-    """A temporary directory beside `out`; it goes at the end, and so do the empty folders that were made for it."""
-    made = [folder for folder in out.parents if not os.path.exists(folder)]
-    temporary = out.parent/f'{out.name}.tmp-{os.getpid()}'
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-    except OSError as e:
-        raise BadInput(f'{out}: {e.strerror or e}; nothing was written') from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):
-            for folder in made:
-                folder.rmdir()
 
 
 def pool(work, features, jobs):

@@ -19,8 +19,9 @@ from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from hpcasr.data.beside import beside
 from hpcasr.data.espeak import Espeak
-from hpcasr.data.features import beside, worker
+from hpcasr.data.features import worker
 from hpcasr.data.progress import silent
 from hpcasr.data.synth_phones import SILENCE
 from hpcasr.data.synth_sound import RATE

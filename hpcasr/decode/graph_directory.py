@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpcasr.data.features import beside
+from hpcasr.data.beside import beside, refuse_files
 from hpcasr.data.kaldi import shown
 from hpcasr.decode.arpa import read_arpa, write_arpa
 from hpcasr.decode.describe import another_lexicon, describe
@@ -49,7 +49,7 @@ def make_graph(request, options: Options, provenance, note):
     Raises BadInput, leaving nothing behind.
     """
     out = Path(request.out)
-    refuse_existing(out, request.force)
+    refuse_files(out, OWN, 'the graph', request.force)
     tree, lexicon, language = understand(request)
     model, facts = language_model(request, language, lexicon.oov, note)
     with beside(out) as folder:
@@ -59,14 +59,6 @@ def make_graph(request, options: Options, provenance, note):
         write(folder, HCLG, language, model, facts)
         move(folder, out)
     return facts
-
-
-def refuse_existing(out, force):
-    if os.path.lexists(out) and not os.path.isdir(out):
-        raise BadInput(f'{out}: is not a directory; name another with --out')
-    there = [name for name in OWN if os.path.lexists(out/name)]
-    if there and not force:
-        raise BadInput(f'{out}: has {there[0]} already; use --force to replace the graph')
 
 
 def understand(request):
