@@ -21,12 +21,13 @@ PARALLEL = ('train', 'bench data', 'decode run', 'forward', 'align flat-start', 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 @click.version_option(__version__, prog_name='hpcasr')
 def cli():
-    """Train acoustic models with distributed SGD, under mpirun or srun.
+    """Train acoustic models with distributed SGD, under mpirun or srun, and recognize speech with them.
 
     \b
     Examples:
       mpirun -n 2 hpcasr train
       srun hpcasr train train.h5 --dev dev.h5 --algo=sync-allreduce --out exp/first
+      hpcasr recipe data --out exp/all
     """
 
 
