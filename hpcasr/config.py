@@ -64,6 +64,36 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    topology: str = key('ring', 'who averages with whom in decentralized algorithms', ())
+    period: int = key(8, 'local steps between averages (K) of local-sgd and bmuf', least=1)
+    block_momentum: float = key(-1.0, 'of bmuf (eta); -1: 1 - 1/ranks', least=-1, below=1)
+    block_rate: float = key(1.0, 'of bmuf (zeta)', least=0)
+    block_update: str = key('nesterov', 'of bmuf: where the next block starts', ('nesterov', 'classic'))
+    push_delay: int = key(0, 'steps that a message of push-sum is under way (tau)', least=0)
+    servers: int = key(1, 'ranks among which sync-ps shards the parameters; 0: all', least=0)
+    reduce: str = key('ordered', 'sums: in rank order, the same bits under every MPI; or as the MPI library likes',
+                      ('ordered', 'mpi'))
+    node_size: int = key(0, 'ranks of a node; 0: those of one machine', least=0)
+    meet: int = key(10, 'steps between the meetings at which algorithms that exchange models add up loss, consensus '
+                    'distance and stop requests', least=1)
+    sample: int = key(1024, 'parameters by which the consensus distance is estimated; 0: do not', least=0)
+
+
+@dataclass(frozen=True)
+class Simulate:
+    pace: float = key(0.0, 'milliseconds of a step of compute: slept in its place, or on the clock of virtual learners '
+                      '(there 0 means 100); 0: compute', least=0)
+    slow_rank: str = key('', 'ranks that compute slower: R=FACTOR[,JITTER], several separated by spaces; the jitter is '
+                         'the standard deviation of the factor')
+    latency: float = key(5.0, 'microseconds of a message between virtual learners', least=0)
+    bandwidth: float = key(10.0, 'GB/s between virtual learners', least=1e-6)
+    schedule: str = key('clock', 'which virtual learner goes next: the one furthest behind on the clock, or any',
+                        ('clock', 'random'))
+    seed: int = key(0, 'of the order of virtual learners, and of jitter', least=0)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     every: int = key(0, 'global samples between checkpoints; 0: at the end of every epoch', least=0)
     keep: int = key(3, 'newest checkpoints kept, beside the best one', least=1)
@@ -81,6 +111,8 @@ class Config:
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    exchange: Exchange = field(default_factory=Exchange)
+    simulate: Simulate = field(default_factory=Simulate)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     report: Report = field(default_factory=Report)
 

@@ -1,5 +1,7 @@
 """The verbs with which learners talk.  This class is one learner alone; mpi.py is many of them over MPI."""
 
+from time import perf_counter, sleep
+
 import numpy as np
 
 from hpcasr.errors import AgreedBadInput, BadInput
@@ -9,28 +11,73 @@ class Comm:
     """A group of learners, seen from one of them.
 
     rank, size     this learner, of how many
+    nodes          [L] node of every learner, numbered from 0 in the order of their first learners
     library        what carries the messages, with its version
     bytes_sent     payload handed to the network so far
-    seconds        time spent inside exchanges so far, waiting for slower learners included
+    messages_sent  messages so far; a collective counts as those of the algorithm that ALGORITHMS' cost models name
+    seconds        time spent inside exchanges so far, waiting included
+    waited         the part of it in which nothing moved because a peer had not come yet
     """
 
     rank, size = 0, 1
+    nodes = (0,)
     library = 'none'
 
     def __init__(self):
-        self.bytes_sent, self.seconds = 0, 0.0
+        self.bytes_sent, self.messages_sent, self.seconds, self.waited = 0, 0, 0.0, 0.0
+
+    def arrange(self, node_size):
+        """Let `node_size` learners in a row be a node; 0: those of one machine.  Called by all learners together.
+
+        Raises BadInput where node_size does not divide the number of learners.
+        """
+        require_divisor(node_size, self.size)
+
+    def shared(self, n, dtype):
+        """An array [n] that the sums of this node can read in place, where they can; else any."""
+        return np.zeros(n, dtype)
 
     def start_sum(self, x):
         """Begin x ← Σ_l x_l; return finish(), after which every learner holds the same bits in `x`.
 
-        The sum of every entry is taken in learner order, ((x_0 + x_1) + x_2) + ..., so the result depends neither on
-        the MPI library nor on how a vector was cut.  `x` must stay untouched until finish() returns.
+        Every entry is summed in learner order within each node, then these sums in the order of the nodes: the result
+        depends neither on the MPI library nor on how a vector was cut.  `x` must stay untouched until finish() returns.
         """
         return lambda: None
 
+    def start_library_sum(self, x):
+        """Begin x ← Σ_l x_l in whatever order the library prefers; else as start_sum."""
+        return self.start_sum(x)
+
     def sum_ordered(self, x):
-        """x ← Σ_l x_l in learner order, in place, the same bits on every learner."""
+        """x ← Σ_l x_l as start_sum, at once."""
         self.start_sum(x)()
+
+    def start_sum_slices(self, x, bounds):
+        """Begin x[k] ← Σ_l x_l[k] on learner k alone, k = bounds[k]:bounds[k + 1]; return finish().
+
+        `x` must stay untouched until finish() returns; what it holds outside the own slice is unchanged afterwards.
+        """
+        return lambda: None
+
+    def share_slices(self, x, bounds):
+        """x[k] ← x_k[k] of learner k for every slice k, in place, on every learner."""
+
+    def start_exchange(self, x, to, frm):
+        """Begin sending `x` to the learners `to`, and receiving a vector of its size from each of `frm`.
+
+        Return finish() -> [vectors in the order of `frm`], which are the caller's until its next call of finish.  `x`
+        must stay untouched until finish() returns.  Between two learners, vectors arrive in the order they were sent.
+        """
+        return list
+
+    def neighbourhood(self, to, frm):
+        """start(x), as start_exchange(x, to, frm), for peers that stay; called by all learners together."""
+        return lambda x: self.start_exchange(x, to, frm)
+
+    def split(self, colours):
+        """The Comm of the learners with this one's colour, in learner order; `colours` [L] is the same on all."""
+        return type(self)()
 
     def allgather(self, value):
         """The `value` of every learner, a list in learner order; for small Python values, not for arrays."""
@@ -44,6 +91,14 @@ class Comm:
 
     def progress(self):
         """Let the library move what is under way; called between layers, so it must be cheap."""
+
+    def now(self):
+        """Seconds since some moment, on the clock by which this learner lives: simulated, for a virtual one."""
+        return perf_counter()
+
+    def sleep(self, seconds):
+        """Let time pass, as compute would."""
+        sleep(seconds)
 
     def abort(self, status):
         """End the job of every learner now."""
@@ -79,6 +134,11 @@ class Comm:
                                  + '; start all of them with the same code, configuration and data')
 
 
+def require_divisor(node_size, size):
+    if node_size and size % node_size:
+        raise BadInput(f'--node-size {node_size} does not divide {size} ranks; give a divisor of it')
+
+
 def nothing(*_):
     """What the other learners do."""
 
@@ -96,6 +156,22 @@ def differing(field, values):
         ranks.setdefault(repr(value), []).append(rank)
     return f'{field}: ' + ', '.join(f'{v} (rank{"s"[:len(r) > 1]} {", ".join(map(str, r))})'
                                     for v, r in ranks.items()) if len(ranks) > 1 else ''
+
+
+def add_in_order(parts, nodes, out):
+    """out ← Σ of `parts` [L, n] in learner order within each node, then over the nodes, `nodes` [L] as Comm.nodes."""
+    groups = [[part for part, node in zip(parts, nodes, strict=True) if node == k] for k in dict.fromkeys(nodes)]
+    accumulate(groups[0], out)
+    for group in groups[1:]:
+        out += group[0] if len(group) == 1 else accumulate(group, np.empty_like(out))
+
+
+def accumulate(parts, out):
+    """out ← ((parts[0] + parts[1]) + parts[2]) + ..."""
+    np.copyto(out, parts[0])
+    for part in parts[1:]:
+        out += part
+    return out
 
 
 def cuts(n, parts):

@@ -6,7 +6,7 @@ from time import perf_counter
 import numpy as np
 from mpi4py import MPI
 
-from hpcasr.comm.base import Comm, cuts
+from hpcasr.comm.base import Comm, add_in_order, cuts
 
 
 class MPIComm(Comm):
@@ -17,7 +17,7 @@ class MPIComm(Comm):
         self.mpi = mpi.Dup()  # our messages cannot meet those of other libraries
         self.rank, self.size = self.mpi.rank, self.mpi.size
         self.library = ' '.join(MPI.Get_library_version().split('\n')[0].strip('\0').split())
-        self.inboxes = {}
+        self.inboxes, self.nodes = {}, (0,)*self.size
 
     def start_sum(self, x):
         if self.size == 1:
@@ -32,7 +32,7 @@ class MPIComm(Comm):
         def finish():
             with self.wire(own.nbytes*(self.size - 1)):
                 request.Wait()
-                add_in_order(inbox, out=own)
+                add_in_order(inbox, self.nodes, out=own)
                 self.mpi.Allgatherv(MPI.IN_PLACE, [x, (counts, starts)])
             self.inboxes[own.size, own.dtype].append(inbox)
         return finish
@@ -66,10 +66,3 @@ class MPIComm(Comm):
         yield
         self.seconds += perf_counter() - tic
         self.bytes_sent += nbytes
-
-
-def add_in_order(parts, out):
-    """out ← ((parts[0] + parts[1]) + parts[2]) + ..."""
-    np.copyto(out, parts[0])
-    for part in parts[1:]:
-        out += part
