@@ -1,0 +1,317 @@
+"""Many learners in one process: threads of which exactly one runs at a time, on a simulated clock.
+
+Learners are ordinary blocking code, as over MPI.  A learner gives way where it waits for another one, and where its
+time passes (`sleep`).  Which one goes on is a pure function of the seed: a run can be repeated bit for bit.
+"""
+
+import math
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcasr.comm.base import Comm, add_in_order, require_divisor
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a message costs: latency [s], bandwidth [bytes/s].  A learner sends its messages one after the other."""
+
+    latency: float = 5e-6
+    bandwidth: float = 10e9
+
+    def seconds(self, nbytes, messages=1):
+        return messages*self.latency + nbytes/self.bandwidth
+
+
+class Deadlock(RuntimeError):
+    """Every learner waits for another one."""
+
+
+class Stopped(BaseException):
+    """Raised in the other learners when one has failed."""
+
+
+class World:
+    """size learners.
+
+    link       Link between any two of them
+    schedule   'clock': the one furthest behind goes first, as in a simulation of events; 'random': any that can, which
+               explores interleavings
+    seed       of the choice (the order of equals, under 'clock')
+    strict     check that no vector changes while an exchange uses it
+    """
+
+    def __init__(self, size, link=Link(), schedule='clock', seed=0, strict=False):
+        self.size, self.link, self.strict = size, link, strict
+        self.rank_next = self.soonest if schedule == 'clock' else self.any
+        self.rng = np.random.default_rng([seed, size])
+        self.learners = [Learner() for _ in range(size)]
+        self.letters, self.meetings = {}, {}
+        self.failure, self.over = None, threading.Event()
+
+    def run(self, work):
+        """[work(comm) of every learner]; raises what the first of them to fail raised."""
+        for rank, learner in enumerate(self.learners):
+            learner.thread = threading.Thread(target=self.live, args=(rank, work), daemon=True, name=f'learner {rank}')
+            learner.thread.start()
+        self.go_on()
+        self.over.wait()
+        for learner in self.learners:
+            learner.thread.join()
+        if self.failure:
+            raise self.failure
+        return [learner.result for learner in self.learners]
+
+    def live(self, rank, work):
+        """The life of one learner."""
+        learner = self.learners[rank]
+        learner.turn.acquire()
+        try:
+            if not self.failure:
+                learner.result = work(VirtualComm(self, rank))
+        except Stopped:
+            pass
+        except BaseException as e:  # raised again by run()
+            self.failure = self.failure or e
+        learner.done = True
+        self.go_on()
+
+    def give_way(self, learner, possible, what):
+        """Let others go on; return when it is this one's turn, at or after the time that possible() has become.
+
+        possible()   the simulated time from which on the learner can go on; None: not yet known
+        what         it waits for, in words
+        """
+        learner.possible, learner.what = possible, what
+        self.go_on()
+        learner.turn.acquire()
+        if self.failure:
+            raise Stopped
+        learner.clock = max(learner.clock, possible())
+
+    def go_on(self):
+        """Give the turn to the next learner."""
+        alive = [learner for learner in self.learners if not learner.done]
+        if not alive:
+            return self.over.set()
+        able = alive if self.failure else [learner for learner in alive if learner.possible() is not None]
+        if not able:
+            waits = '; '.join(f'learner {self.learners.index(w)} waits for {w.what}' for w in alive)
+            self.failure, able = Deadlock(waits), alive
+        self.rank_next(able).turn.release()
+
+    def soonest(self, able):
+        times = [max(learner.clock, learner.possible() or 0) for learner in able]
+        first = [learner for learner, t in zip(able, times, strict=True) if t == min(times)]
+        return first[0] if len(first) == 1 else self.any(first)
+
+    def any(self, able):
+        return able[self.rng.integers(len(able))]
+
+
+class Learner:
+    """One thread of a World: its simulated clock [s], and what it waits for."""
+
+    def __init__(self):
+        self.turn, self.thread = threading.Semaphore(0), None
+        self.clock, self.link_free, self.done, self.result = 0.0, 0.0, False, None
+        self.possible, self.what = lambda: 0.0, 'its start'
+
+
+@dataclass
+class Letter:
+    """A vector under way: when it was posted, and when it arrives."""
+
+    vector: np.ndarray
+    posted: float
+    arrives: float
+
+
+class VirtualComm(Comm):
+    """Some learners of a World, seen from one of them; `members` are their numbers in the World."""
+
+    library = 'virtual'
+
+    def __init__(self, world, rank, members=None, parent=None):
+        super().__init__()
+        self.world, self.parent = world, parent
+        self.members = tuple(range(world.size)) if members is None else members
+        self.rank, self.size = self.members.index(rank), len(self.members)
+        self.learner, self.nodes = world.learners[rank], (0,)*self.size
+        self.counts = Counter()
+
+    def arrange(self, node_size):
+        require_divisor(node_size, self.size)
+        self.nodes = tuple(r//node_size for r in range(self.size)) if node_size else (0,)*self.size
+
+    def split(self, colours):
+        mine = [m for m, c in zip(self.members, colours, strict=True) if c == colours[self.rank]]
+        return VirtualComm(self.world, self.members[self.rank], tuple(mine), self)
+
+    # time
+
+    def now(self):
+        return self.learner.clock
+
+    def sleep(self, seconds):
+        self.learner.clock += seconds
+        self.yields()
+
+    def progress(self):
+        if self.world.rank_next == self.world.any:
+            self.yields()
+
+    def yields(self):
+        self.world.give_way(self.learner, lambda: 0.0, 'its turn')
+
+    def wait(self, possible, came, what):
+        """Wait for what becomes possible() and for which the last peer came() at some time; charge it."""
+        tic = self.now()
+        self.world.give_way(self.learner, possible, what)
+        self.charge(seconds=self.now() - tic, waited=max(0.0, came() - tic))
+
+    def charge(self, nbytes=0, messages=0, seconds=0.0, waited=0.0):
+        self.bytes_sent, self.messages_sent = self.bytes_sent + nbytes, self.messages_sent + messages
+        self.seconds, self.waited = self.seconds + seconds, self.waited + waited
+        if self.parent:
+            self.parent.charge(nbytes, messages, seconds, waited)
+
+    # between two
+
+    def start_exchange(self, x, to, frm):
+        sent = x.tobytes() if self.world.strict else None
+        for peer in to:
+            self.post(x.copy(), peer)
+        keys = [self.key(peer, self.rank) for peer in frm]
+        letters = self.world.letters
+
+        def finish():
+            if keys:
+                self.wait(lambda: latest(letters, keys, 'arrives'), lambda: latest(letters, keys, 'posted'),
+                          f'vectors of learners {[self.members[f] for f in frm]}')
+            self.refuse_changed(x, sent)
+            return [letters.pop(key).vector for key in keys]
+        return finish
+
+    def post(self, vector, peer):
+        """Put a vector on its way, behind those that this learner has sent before."""
+        me, link = self.learner, self.world.link
+        me.link_free = max(me.clock, me.link_free) + vector.nbytes/link.bandwidth
+        self.world.letters[self.key(self.rank, peer)] = Letter(vector, me.clock, me.link_free + link.latency)
+        self.charge(vector.nbytes, 1)
+
+    def key(self, source, target):
+        """The name of the next vector from one to the other, as this learner counts them."""
+        self.counts[source, target] += 1
+        return self.members, source, target, self.counts[source, target]
+
+    def refuse_changed(self, x, sent):
+        if sent is not None and x.tobytes() != sent:
+            raise AssertionError(f'learner {self.rank} changed a vector while an exchange used it')
+
+    # all together
+
+    def meet(self, value, cost, result):
+        """Begin a collective of `cost` seconds after the last has come; return finish() -> result([values])."""
+        self.counts['meetings'] += 1
+        key = self.members, self.counts['meetings']
+        meeting = self.world.meetings.setdefault(key, Meeting(self.size))
+        meeting.join(self.rank, value, self.now())
+
+        def finish():
+            self.wait(lambda: meeting.complete() and meeting.last + cost, lambda: meeting.last,
+                      f'a meeting of {self.size}')
+            if meeting.leave():
+                del self.world.meetings[key]
+            return meeting.result(result)
+        return finish
+
+    def start_sum(self, x):
+        def add(vectors):
+            total = np.empty_like(vectors[0])
+            add_in_order(vectors, self.nodes, total)
+            return total
+        share = x.nbytes*(self.size - 1)/self.size
+        steps = 2*(self.size - 1)
+        self.charge(round(2*share), steps)
+        return self.summing(x, slice(None), self.meet(x.copy(), self.world.link.seconds(2*share, steps), add))
+
+    def start_sum_slices(self, x, bounds):
+        def add(vectors):
+            totals = np.empty_like(vectors[0])
+            add_in_order(vectors, self.nodes, totals)
+            return totals
+        mine = slice(*bounds[self.rank:self.rank + 2])
+        served = np.diff(bounds).max()*x.itemsize
+        self.charge(x.nbytes - x[mine].nbytes, int((np.diff(bounds) > 0).sum()) - (x[mine].size > 0))
+        cost = self.world.link.seconds(served*(self.size - 1))
+        return self.summing(x, mine, self.meet(x.copy(), cost, add))
+
+    def summing(self, x, mine, finish_meeting):
+        """finish() that puts the part `mine` of the meeting's result into `x`."""
+        sent = x.tobytes() if self.world.strict else None
+
+        def finish():
+            total = finish_meeting()
+            self.refuse_changed(x, sent)
+            x[mine] = total[mine]
+        return finish
+
+    def share_slices(self, x, bounds):
+        mine = slice(*bounds[self.rank:self.rank + 2])
+        served = np.diff(bounds).max()*x.itemsize
+        self.charge(x[mine].nbytes*(self.size - 1), (self.size - 1)*(x[mine].size > 0))
+        x[:] = self.meet(x[mine].copy(), self.world.link.seconds(served*(self.size - 1)), np.concatenate)()
+
+    def allgather(self, value):
+        return list(self.meet(value, self.rounds()*self.world.link.latency, list)())
+
+    def broadcast(self, x, root=0):
+        self.charge(x.nbytes*(self.rank == root))
+        cost = self.world.link.seconds(x.nbytes, self.rounds())
+        x[:] = self.meet(x.copy() if self.rank == root else None, cost, lambda values: values[root])()
+
+    def barrier(self):
+        self.allgather(None)
+
+    def rounds(self):
+        return math.ceil(math.log2(self.size)) if self.size > 1 else 0
+
+    def abort(self, status):
+        raise SystemExit(status)
+
+
+class Meeting:
+    """What the learners brought to a collective."""
+
+    def __init__(self, size):
+        self.values, self.last, self.missing, self.inside = [None]*size, 0.0, size, size
+        self.done, self.answer = False, None
+
+    def join(self, rank, value, now):
+        self.values[rank], self.last, self.missing = value, max(self.last, now), self.missing - 1
+
+    def complete(self):
+        """True, or None: so that `complete() and time` is a time or None."""
+        return not self.missing or None
+
+    def result(self, combine):
+        """combine(values), made once."""
+        if not self.done:
+            self.answer, self.values, self.done = combine(self.values), None, True
+        return self.answer
+
+    def leave(self):
+        """Whether this was the last one."""
+        self.inside -= 1
+        return not self.inside
+
+
+def latest(letters, keys, what):
+    """The largest time `what` of letters that have been posted; None while one is missing."""
+    there = [letters.get(key) for key in keys]
+    return None if None in there else max(getattr(letter, what) for letter in there)
+
+
