@@ -1,7 +1,6 @@
 """Where the seconds of a learner go."""
 
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 
@@ -11,32 +10,36 @@ class Clock:
 
     def __init__(self, comm, loader):
         self.comm, self.loader = comm, loader
-        self.last = self.start = self.now()
+        self.last = self.start = self.read()
 
-    def now(self):
-        return np.array([perf_counter(), self.comm.seconds, self.loader.seconds, self.comm.bytes_sent])
+    def read(self):
+        c = self.comm
+        return np.array([c.now(), c.seconds - c.waited, c.waited, self.loader.seconds, c.bytes_sent])
 
     def split(self):
-        """Since the last call: seconds in all, in exchanges, waiting for data; bytes sent."""
-        now = self.now()
+        """Since the last call: seconds in all, exchanging, waiting for peers, waiting for data; bytes sent."""
+        now = self.read()
         past, self.last = now - self.last, now
-        return dict(zip(('seconds', 'exchange_seconds', 'data_seconds', 'bytes_sent'), past.tolist(), strict=True))
+        names = 'seconds', 'exchange_seconds', 'waiting_seconds', 'data_seconds', 'bytes_sent'
+        return dict(zip(names, past.tolist(), strict=True))
 
     def epoch(self):
         """The Shares since the last epoch."""
-        now = self.now()
+        now = self.read()
         past, self.start, self.last = now - self.start, now, now
-        return Shares(*past[:3])
+        return Shares(*past[:4])
 
 
 @dataclass
 class Shares:
-    """Seconds of a stretch of training: all, in exchanges, waiting for data."""
+    """Seconds of a stretch of training: all, exchanging, waiting for peers, waiting for data."""
 
     seconds: float
     exchange: float
+    waiting: float
     data: float
 
     def __str__(self):
-        exchange, data = 100*self.exchange/self.seconds, 100*self.data/self.seconds
-        return f'compute {100 - exchange - data:.0f} % exchange {exchange:.0f} % data {data:.1f} %'
+        exchange, waiting, data = (100*s/max(self.seconds, 1e-9) for s in (self.exchange, self.waiting, self.data))
+        return (f'compute {100 - exchange - waiting - data:.0f} % exchange {exchange:.0f} % waiting {waiting:.0f} % '
+                f'data {data:.1f} %')

@@ -29,7 +29,7 @@ class Silent:
     def silent(self, *args, **numbers):
         pass
 
-    step = epoch = note = result = flush = rewind = close = silent
+    step = more = epoch = note = result = flush = rewind = close = silent
 
 
 class Recorder:
@@ -42,6 +42,7 @@ class Recorder:
     def __init__(self, path, config, total):
         self.path, self.every, self.total = pathlib.Path(path), config.every, total
         self.steps, self.sums, self.place, self.printed, self.lost = 0, {}, {}, monotonic(), False
+        self.distance = None
         with writing(self.path/'metrics.jsonl', 'make room, or choose another --out'):
             self.metrics = open(self.path/'metrics.jsonl', 'ab', buffering=0)
         with writing(self.path/'tensorboard', 'make room, or choose another --out'):
@@ -64,21 +65,31 @@ class Recorder:
         old, self.metrics = self.metrics, open(path, 'ab', buffering=0)
         old.close()
 
-    def step(self, *, samples, epoch, lr, **sums):
-        """One step.  `sums` (frames, loss, errors, seconds of ...) are added up until the next line."""
+    def step(self, *, samples, epoch, lr, **numbers):
+        """One step and its numbers, as `more` takes them."""
         self.steps, self.place = self.steps + 1, {'samples': samples, 'epoch': round(epoch, 4), 'lr': lr}
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value
+        self.more(**numbers)
         if self.bar is not None:
             self.bar.update(samples - self.bar.n)
         if self.steps >= self.every:
             self.flush()
 
+    def more(self, *, distance=None, **sums):
+        """`sums` (frames, loss, errors, seconds of ...) are added up until the next line.
+
+        distance   between the models of the learners, of which the last counts; None: nothing new
+        """
+        self.distance = self.distance if distance is None else distance
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
     def flush(self):
-        """Write the line of the steps since the last one, if there are any."""
-        if not self.steps:
+        """Write the line of the steps since the last one, if there are any whose frames are known."""
+        if not self.steps or not self.sums['frames']:
             return
-        line = {**self.place, 'steps': self.steps, **means(self.sums)}
+        line = {**self.place, 'steps': self.steps, **means(self.sums, self.steps)}
+        if self.distance is not None:
+            line['consensus_distance'] = self.distance
         self.write('step', line)
         self.steps, self.sums = 0, {}
         scores = f'ce {line["ce"]:.3f}  fer {100*line["fer"]:.1f} %'
@@ -130,11 +141,17 @@ class Recorder:
                 self.attempt(part.close)
 
 
-def means(sums):
-    """Sums over some steps as the figures people read."""
+def means(sums, steps):
+    """Sums over some steps as the figures people read; `seconds` and `bytes_sent` are sums, the other seconds per step.
+
+    Exchanging, waiting for peers, waiting for data and computing add up to all.
+    """
     frames, seconds = max(sums['frames'], 1), max(sums['seconds'], 1e-9)
+    parts = {part: sums[f'{part}_seconds'] for part in ('exchange', 'waiting', 'data')}
+    parts['compute'] = seconds - sum(parts.values())
     return {'ce': sums['loss']/frames, 'fer': sums['errors']/frames, 'frames_per_second': sums['frames']/seconds,
-            'exchange_share': sums['exchange_seconds']/seconds, 'data_share': sums['data_seconds']/seconds,
+            **{f'{part}_share': s/seconds for part, s in parts.items()},
+            **{f'{part}_seconds': s/steps for part, s in parts.items()},
             'seconds': seconds, 'bytes_sent': sums['bytes_sent']}
 
 

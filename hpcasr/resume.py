@@ -35,6 +35,14 @@ def require_same_order(path, manifest, config, task):
                        f'samples, not {len(task.chunks)}; do the same now, or start anew with another --out')
 
 
+def require_same_ranks(path, manifest, ranks):
+    """BadInput unless every learner finds its own part in the checkpoint."""
+    then = manifest['versions'].get('ranks')
+    if then != ranks:
+        raise BadInput(f'{path}: holds the models of {then} ranks, and there are {ranks} now; start {then} ranks, or '
+                       'start anew with another --out')
+
+
 def not_bit_for_bit(manifest, versions, config, task):
     """What differs from the run that made the checkpoint, in words; '' if the next steps are the same bits."""
     then, asked = manifest['versions'], manifest['config']

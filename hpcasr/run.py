@@ -11,17 +11,18 @@ from hpcasr.algorithms import get_algorithm
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
 from hpcasr.clock import Clock
+from hpcasr.comm.base import nothing
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
 from hpcasr.data.work import StaticWork
 from hpcasr.errors import BadInput, Diverged
 from hpcasr.evaluate import Scores, evaluate
-from hpcasr.faults import StopRequest
 from hpcasr.model.network import build
 from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
+from hpcasr.pace import pace
 from hpcasr.recorder import get_recorder
 
 
@@ -43,11 +44,14 @@ class Request:
 
 
 class Run:
-    """A training run, ready to start.  Raises BadInput, on all learners alike, for anything a user can mend."""
+    """A training run, ready to start.  Raises BadInput, on all learners alike, for anything a user can mend.
 
-    def __init__(self, request, config, comm):
-        self.request, self.config, self.comm = request, config, comm
-        self.out, self.stop = pathlib.Path(request.out), StopRequest()
+    stop   true once this process was asked to stop (faults.StopRequest)
+    """
+
+    def __init__(self, request, config, comm, stop):
+        self.request, self.config, self.comm, self.stop = request, config, comm, stop
+        self.out, self.faulty = pathlib.Path(request.out), None
         self.versions = experiment.versions() | {'ranks': comm.size}
         comm.compare({**self.versions, **config.flat(), **asdict(request)})
         comm.together(self.choose)
@@ -67,22 +71,25 @@ class Run:
         """Look up what the configuration names, before anything is made of it."""
         resolve(self.config.model)
         self.ops = get_backend(self.config.train.backend)
+        self.comm.arrange(self.config.exchange.node_size)
         self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
 
     def build(self):
         """Model, optimizer, schedule, and who reads what."""
         config, task, dtype = self.config, self.task, self.config.train.dtype
         try:
-            self.network = build(config.model, task.corpus.dim, task.corpus.num_targets, dtype, self.ops,
-                                 self.algorithm.allocate)
+            network = build(config.model, task.corpus.dim, task.corpus.num_targets, dtype, self.ops,
+                            self.algorithm.allocate, self.algorithm.allocate_gradient)
         except (MemoryError, ValueError, OverflowError):  # what NumPy says of sizes that no machine has
             raise BadInput('such a model does not fit into memory; choose fewer model.cells or layers') from None
-        self.network.init(config.data.seed)
+        network.init(config.data.seed)
+        self.network = pace(network, self.comm, config)
         p = self.network.params
         self.algorithm.bind(p, get_optimizer(config.optim, p.size, dtype, self.ops))
         self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(task.chunks))
         self.work = self.share(task.chunks)
-        self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype)
+        self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype,
+                             self.comm.now)
         self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype)
         self.checkpoints = Checkpoints(self.out, self.comm, config.checkpoint.keep)
         self.scores, self.began = Scores(), 0  # the latter: samples of this epoch that an earlier run consumed
@@ -106,6 +113,8 @@ class Run:
     def load(self, path, manifest):
         resume.require_same_shape(path, manifest, self.network)
         resume.require_same_order(path, manifest, self.config, self.task)
+        if self.algorithm.own_state:
+            resume.require_same_ranks(path, manifest, self.comm.size)
         shared, own = self.checkpoints.load(path)
         state = shared | own
         self.network.params.load(part(state, 'params'))
@@ -122,6 +131,8 @@ class Run:
              f'prior alone: {task.prior}')
         note(f'model     {self.network.describe()}; {self.algorithm.name}, {self.ranks} x {data.batch} samples of '
              f'{data.chunk} frames')
+        for line in self.algorithm.describe():
+            note(line)
         for complaint in complaints:
             note(f'warning: {complaint}; falling back to the checkpoint before it')
         if start:
@@ -133,7 +144,8 @@ class Run:
 
     @property
     def ranks(self):
-        return f'{self.comm.size} rank{"s"[:self.comm.size > 1]}'
+        kind = 'virtual learner' if self.comm.library == 'virtual' else 'rank'
+        return f'{self.comm.size} {kind}{"s"[:self.comm.size > 1]}'
 
     @property
     def epoch(self):
@@ -141,14 +153,32 @@ class Run:
 
     def record(self, claim, batch):
         """Note one step.  Raises, on all learners, BadInput if one could not read, Diverged if the loss is NaN."""
+        self.faulty = self.faulty or (batch if batch.fault else None)
+        self.refuse()
+        self.recorder.step(samples=self.work.samples, epoch=self.epoch,
+                           lr=self.schedule.rate(self.work.samples - claim.samples), **self.told(),
+                           **self.clock.split())
+
+    def refuse(self):
+        """Raise what the slots say of any learner: BadInput where it could not read, Diverged where its loss is NaN."""
         slots = self.network.params.slots
         if slots[FAULT]:
-            self.comm.together(batch.check)
+            self.comm.together(self.faulty.check if self.faulty else nothing)
         if slots[NONFINITE]:
             raise Diverged(self.diverged('the loss is'))
-        self.recorder.step(samples=self.work.samples, epoch=self.epoch,
-                           lr=self.schedule.rate(self.work.samples - claim.samples), frames=float(slots[FRAMES]),
-                           loss=float(slots[LOSS]), errors=float(slots[ERRORS]), **self.clock.split())
+
+    def told(self):
+        """What the slots hold of all learners, for the recorder."""
+        slots = self.network.params.slots
+        return {'frames': float(slots[FRAMES]), 'loss': float(slots[LOSS]), 'errors': float(slots[ERRORS]),
+                'distance': self.algorithm.distance}
+
+    def settle(self):
+        """Hear what the other learners have not told yet.  Raises as `refuse`."""
+        p = self.network.params
+        self.algorithm.settle(p.data, p.slots)
+        self.refuse()
+        self.recorder.more(**self.told())
 
     def diverged(self, what):
         return (f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '
@@ -165,6 +195,7 @@ class Run:
 
         Raises Diverged, on all learners, rather than save parameters that are not finite.
         """
+        self.settle()
         self.recorder.flush()
         x = self.algorithm.consensus(self.network.params.data)
         if not np.isfinite(x).all():
@@ -183,6 +214,7 @@ class Run:
 
     def end_epoch(self):
         """Score the held-out data, tell the schedule, checkpoint."""
+        self.settle()
         shares = self.clock.epoch()
         speed = self.task.chunks.frames*(1 - self.began/self.work.total)/shares.seconds
         x = self.algorithm.consensus(self.network.params.data)

@@ -17,9 +17,10 @@ def train(run):
             algorithm.step(x, g, run.schedule.rate(work.samples))
             work.finish(claim)
             run.record(claim, batch)
-            if p.slots[STOP] or run.due(claim):
+            stop = p.slots[STOP]
+            if stop or run.due(claim):
                 run.save()
-            if p.slots[STOP]:
+            if stop:
                 run.pause()
                 return START_ME_AGAIN
         run.end_epoch()

@@ -12,7 +12,7 @@ from hpcasr.recorder import Recorder, Silent, get_recorder
 
 def step(recorder, samples, loss=10.0):
     recorder.step(samples=samples, epoch=samples/100, lr=0.1, frames=5, loss=loss, errors=1, seconds=0.5,
-                  exchange_seconds=0.1, data_seconds=0.05, bytes_sent=8)
+                  exchange_seconds=0.125, waiting_seconds=0.0625, data_seconds=0.0625, bytes_sent=8)
 
 
 def lines(path):
@@ -32,8 +32,9 @@ def test_an_interval_is_the_mean_over_its_frames(recorder, tmp_path):
     line, rest = lines(tmp_path)
     assert rest['samples'] == 3 and rest['steps'] == 1 and rest['ce'] == 2.0
     assert line == {'kind': 'step', 'samples': 2, 'epoch': 0.02, 'lr': 0.1, 'steps': 2, 'ce': 3.0, 'fer': 0.2,
-                    'frames_per_second': 10.0, 'exchange_share': 0.2, 'data_share': 0.1, 'seconds': 1.0,
-                    'bytes_sent': 16}
+                    'frames_per_second': 10.0, 'exchange_share': 0.25, 'waiting_share': 0.125, 'data_share': 0.125,
+                    'compute_share': 0.5, 'exchange_seconds': 0.125, 'waiting_seconds': 0.0625, 'data_seconds': 0.0625,
+                    'compute_seconds': 0.25, 'seconds': 1.0, 'bytes_sent': 16}
 
 
 def test_rewind_forgets_what_will_be_recorded_again(recorder, tmp_path):

@@ -15,12 +15,20 @@ class Algorithm:
 
     name = None
     own_state = False  # True: every learner's state differs, and each writes its own into a checkpoint
+    distance = None  # √(mean_l ‖w_l − w̄‖²) as it was last seen; None where all learners hold the same w
 
     def __init__(self, comm, config):
         self.comm, self.config = comm, config
 
+    def describe(self):
+        """Lines for the log: what the user should know of the exchange."""
+        return []
+
     def allocate(self, n, dtype):
         """Memory for the n parameters; None: any will do."""
+
+    def allocate_gradient(self, n, dtype):
+        """Memory for the gradient and its slots, n entries; None: any will do."""
 
     def bind(self, params, optimizer):
         """Take the model's Params and the `optimizer`, called as optimizer(x, g, lr), before the first step."""
@@ -34,8 +42,16 @@ class Algorithm:
         self.comm.progress()
 
     def step(self, x, g, lr):
-        """One exchange and one update, in place; afterwards the slots of g hold their sums over the learners."""
+        """One exchange and one update, in place.
+
+        Afterwards the slots of g hold sums over all learners, the same bits on each: of this step, or, where learners
+        do not meet in every step, of several earlier ones, and zeros in between.
+        """
         raise NotImplementedError
+
+    def settle(self, x, slots):
+        """slots ← the sums over all learners that no step has told yet.  All of them call it after the same step."""
+        slots[:] = 0
 
     def consensus(self, x):
         """The parameters to evaluate and save."""

@@ -1,5 +1,6 @@
 """w ← w − a · mean_l g_l(w), all learners holding the same w."""
 
+from hpcasr.algorithms.about import About
 from hpcasr.algorithms.base import Algorithm
 
 
@@ -11,6 +12,25 @@ class SyncAllreduce(Algorithm):
     """
 
     name = 'sync-allreduce'
+    about = About(
+        family='SC-PSGD',
+        rule='w ← w − a · Σ_l g_l(w) / Σ_l n_l',
+        cites='Cui et al. 2020, arXiv 2002.10502',
+        exchanges='gradients, summed over all ranks',
+        bytes_text='2V(L − 1)/L',
+        bytes=lambda V, L, options: 2*V*(L - 1)/L,
+        messages_text='2(L − 1) per bucket',
+        messages=lambda L, options: 2*(L - 1),
+        options=('train.bucket', 'exchange.reduce', 'exchange.node_size'),
+        use='equal ranks, a fast network, a batch the model still converges with',
+        avoid='ranks of unequal speed, as all wait for the slowest; many ranks on a slow network')
+
+    def __init__(self, comm, config):
+        super().__init__(comm, config)
+        self.start_sum = {'ordered': comm.start_sum, 'mpi': comm.start_library_sum}[config.exchange.reduce]
+
+    def allocate_gradient(self, n, dtype):
+        return self.comm.shared(n, dtype)
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
@@ -30,5 +50,5 @@ class SyncAllreduce(Algorithm):
 
     def reduce(self, g, hi):
         """Start Σ_l of all that is final and not yet under way."""
-        self.sums.append(self.comm.start_sum(g[self.begun:hi]))
+        self.sums.append(self.start_sum(g[self.begun:hi]))
         self.begun = hi

@@ -6,7 +6,9 @@ import click
 
 OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.epochs', 'batch': 'data.batch',
                'chunk': 'data.chunk', 'lr': 'optim.lr', 'optimizer': 'optim.optimizer', 'schedule': 'optim.schedule',
-               'seed': 'data.seed', 'checkpoint_every': 'checkpoint.every'}
+               'seed': 'data.seed', 'checkpoint_every': 'checkpoint.every', 'topology': 'exchange.topology',
+               'period': 'exchange.period', 'push_delay': 'exchange.push_delay', 'servers': 'exchange.servers',
+               'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace'}
 
 
 @click.command()
@@ -23,13 +25,23 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--schedule', metavar='NAME', help='paper, newbob or constant.')
 @click.option('--seed', metavar='N', help='Of initial parameters, the order of samples, dropout.')
 @click.option('--checkpoint-every', metavar='SAMPLES', help='Checkpoints within an epoch, such as 100K samples apart.')
+@click.option('--topology', metavar='NAME', help='Who averages with whom: ring, random-ring ...  [default: ring]')
+@click.option('--period', metavar='STEPS', help='Local steps between averages of local-sgd and bmuf.')
+@click.option('--push-delay', metavar='STEPS', help='Steps that a message of push-sum is under way.')
+@click.option('--servers', metavar='N', help='Ranks that are the servers of sync-ps; 0: all.')
+@click.option('--reduce', metavar='ordered|mpi', help='Sums in rank order, or as the MPI library likes.')
+@click.option('--node-size', metavar='RANKS', help='Ranks of a node.  [default: those of one machine]')
+@click.option('--virtual', metavar='L', type=click.IntRange(1), help='Train L virtual learners in this one process.')
+@click.option('--pace', metavar='MS', help='Sleep so long in place of computing a step; exchanges are real.')
+@click.option('--slow-rank', 'slow_ranks', metavar='R=FACTOR[,JITTER]', multiple=True,
+              help='Let rank R compute slower; may be repeated.')
 @click.option('--config', 'toml', metavar='FILE.toml', help='Configuration file.')
 @click.option('--set', 'assignments', metavar='SECTION.KEY=VALUE', multiple=True, help='Set one key; may be repeated.')
 @click.option('--resume', metavar='auto|CHECKPOINT', default='',
               help='Go on from the newest good one in EXP, or from this.')
 @click.option('--force', is_flag=True, help='Replace what is in EXP.')
 @click.option('--show-config', is_flag=True, help='Print every key with its value and meaning, and stop.')
-def train(store, dev, out, toml, assignments, resume, force, show_config, **options):
+def train(store, dev, out, toml, assignments, resume, force, show_config, virtual, slow_ranks, **options):
     """Train an acoustic model on STORE with all ranks that mpirun or srun started.
 
     Without STORE it trains on a small built-in task made in memory.
@@ -38,9 +50,11 @@ def train(store, dev, out, toml, assignments, resume, force, show_config, **opti
     Examples:
       mpirun -n 2 hpcasr train
       srun hpcasr train train.h5 --dev dev.h5 --algo=sync-allreduce --model mid --out exp/mid --resume auto
+      hpcasr train --virtual 16 --algo=sync-decentralized --topology random-ring
     """
     from hpcasr import config, faults, process
     values = {OPTION_KEYS[k]: v for k, v in options.items() if v is not None}
+    values |= {'simulate.slow_rank': ' '.join(slow_ranks)} if slow_ranks else {}
     if show_config:
         return click.echo(config.explain(config.resolve(toml, assignments, values)))
     status = faults.supervise()
@@ -48,17 +62,19 @@ def train(store, dev, out, toml, assignments, resume, force, show_config, **opti
         return status
     process.tune()
     from hpcasr.comm import world
-    return world.run(lambda comm: on_all_ranks(comm, store, dev, out, resume, force,
-                                               comm.together(config.resolve, toml, assignments, values)))
+    stop, start = faults.StopRequest(), world.virtual(virtual) if virtual else world.run
+    return start(lambda comm: on_all_ranks(comm, store, dev, out, resume, force, stop,
+                                           comm.together(config.resolve, toml, assignments, values)))
 
 
-def on_all_ranks(comm, store, dev, out, resume, force, config):
+def on_all_ranks(comm, store, dev, out, resume, force, stop, config):
     from hpcasr.run import Request, Run
     from hpcasr.train import train
+    comm.simulate(config.simulate)
     if resume == 'auto' and out is None:
         comm.together(refuse_resume)
     named = out or f'exp/{config.train.algo}-{time.strftime("%Y%m%d-%H%M%S")}'
-    return train(Run(Request(store, dev, comm.allgather(named)[0], resume, force), config, comm))
+    return train(Run(Request(store, dev, comm.allgather(named)[0], resume, force), config, comm, stop))
 
 
 def refuse_resume():

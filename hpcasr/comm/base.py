@@ -33,6 +33,9 @@ class Comm:
         """
         require_divisor(node_size, self.size)
 
+    def simulate(self, config):
+        """Take up what a config.Simulate says of links and of who goes next; real learners are as they are."""
+
     def shared(self, n, dtype):
         """An array [n] that the sums of this node can read in place, where they can; else any."""
         return np.zeros(n, dtype)

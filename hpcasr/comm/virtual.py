@@ -44,12 +44,16 @@ class World:
     """
 
     def __init__(self, size, link=Link(), schedule='clock', seed=0, strict=False):
-        self.size, self.link, self.strict = size, link, strict
-        self.rank_next = self.soonest if schedule == 'clock' else self.any
-        self.rng = np.random.default_rng([seed, size])
+        self.size, self.strict = size, strict
+        self.set(link, schedule, seed)
         self.learners = [Learner() for _ in range(size)]
         self.letters, self.meetings = {}, {}
         self.failure, self.over = None, threading.Event()
+
+    def set(self, link, schedule, seed):
+        """Once, before any time has passed."""
+        self.link, self.rank_next = link, self.soonest if schedule == 'clock' else self.any
+        self.rng = np.random.default_rng([seed, self.size])
 
     def run(self, work):
         """[work(comm) of every learner]; raises what the first of them to fail raised."""
@@ -149,6 +153,13 @@ class VirtualComm(Comm):
     def split(self, colours):
         mine = [m for m, c in zip(self.members, colours, strict=True) if c == colours[self.rank]]
         return VirtualComm(self.world, self.members[self.rank], tuple(mine), self)
+
+    def simulate(self, config):
+        """As Comm.simulate; called by all learners together."""
+        self.barrier()
+        if self.rank == 0:
+            self.world.set(Link(config.latency*1e-6, config.bandwidth*1e9), config.schedule, config.seed)
+        self.barrier()
 
     # time
 

@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from hpcasr import faults, launcher
+from hpcasr.comm.base import Comm
 from hpcasr.errors import Agreed, AgreedBadInput, BadInput, CheckFailed
 
 
@@ -29,6 +30,26 @@ def run(work):
     except BaseException:  # SystemExit, too: the others would wait for this rank
         return fail(comm, f'hpcasr: rank {comm.rank} of {comm.size} on {socket.gethostname()} failed:\n'
                           f'{traceback.format_exc()}', 1)
+
+
+def virtual(size):
+    """The `run` of `size` virtual learners in this process.  Raises BadInput where it is one of several."""
+    from hpcasr.comm.virtual import World
+
+    def run(work):
+        started, variable = launcher.size(os.environ)
+        if (started or 1) > 1:
+            raise AgreedBadInput(f'{variable}={started}: virtual learners live in one process; start it without mpirun '
+                                 'or srun, or leave --virtual out')
+        try:
+            return World(size).run(work)[0]
+        except (BadInput, CheckFailed):
+            raise
+        except KeyboardInterrupt:
+            return fail(Comm(), 'hpcasr: interrupted\n', 130)
+        except BaseException:
+            return fail(Comm(), f'hpcasr: a virtual learner failed:\n{traceback.format_exc()}', 1)
+    return run
 
 
 def fail(comm, text, status):

@@ -23,13 +23,14 @@ class Loader:
     work             hands out the positions (work.StaticWork)
     seed             of the order of each epoch; None: the order of the corpus
     ahead            batches read in advance
+    now              the clock that its waiting is measured by
     seconds          time that the training has waited for data so far
     """
 
-    def __init__(self, corpus, chunks, work, seed=None, ahead=8, dtype='float32'):
+    def __init__(self, corpus, chunks, work, seed=None, ahead=8, dtype='float32', now=perf_counter):
         self.corpus, self.chunks, self.work = corpus, chunks, work
         self.seed, self.ahead, self.dtype = seed, ahead, np.dtype(dtype)
-        self.seconds = 0.0
+        self.now, self.seconds = now, 0.0
 
     def __iter__(self):
         """(claim, batch) for the rest of the epoch, from the state that `work` has now."""
@@ -44,9 +45,9 @@ class Loader:
             thread.join()
 
     def wait(self, ready):
-        tic = perf_counter()
+        tic = self.now()
         item = ready.get()
-        self.seconds += perf_counter() - tic
+        self.seconds += self.now() - tic
         if isinstance(item, BaseException):
             raise item
         return item

@@ -10,22 +10,25 @@ from hpcasr.model.blstm import Blstm
 from hpcasr.model.dropout import Dropout
 from hpcasr.model.layer import Context
 from hpcasr.model.lstm import Lstm
-from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE, SAMPLES, Params, count
+from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE, SAMPLES, SLOTS, Params, count
 from hpcasr.model.presets import resolve
 from hpcasr.model.softmax import Softmax
 
 
-def build(config, dim, num_targets, dtype, ops, buffer=None):
+def build(config, dim, num_targets, dtype, ops, buffer=None, gradient=None):
     """The Network of a config.Model: `dim` features in, `num_targets` posteriors out; parameters zero until `init`.
 
-    buffer   memory for the n parameters (see Params), or a function (n, dtype) that gives it; None: any will do
+    buffer, gradient   memory for the n parameters and for their gradient with its slots (see Params), or functions
+                       (n, dtype) that give it; None: any will do
     Raises BadInput for an unknown preset or an impossible shape.
     """
     model = resolve(config)
     layers = stack(model, dim, num_targets)
     named = shapes(layers)
-    memory = buffer(count(named), dtype) if callable(buffer) else buffer
-    return Network(model, dim, layers, Params(named, dtype, memory), ops)
+    n = count(named)
+    memory = buffer(n, dtype) if callable(buffer) else buffer
+    gradient = gradient(n + SLOTS, dtype) if callable(gradient) else gradient
+    return Network(model, dim, layers, Params(named, dtype, memory, gradient), ops)
 
 
 def parameters(config, dim, num_targets):

@@ -16,15 +16,17 @@ class Params:
 
     shapes    {name: shape} in the order of the flat vectors: row-major, unpadded, the same on every backend
     buffer    memory for `data`, 1-D with at least `size` entries of `dtype` (a window may be padded); None: allocate
+    memory    the same for `gradient`, with at least size + SLOTS entries
     data      [size]
     gradient  [size + SLOTS]: `grad` [size], then `slots` [SLOTS]
     """
 
-    def __init__(self, shapes, dtype='float32', buffer=None):
+    def __init__(self, shapes, dtype='float32', buffer=None, memory=None):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.size = count(self.shapes)
         self.data = fit(np.zeros(self.size, dtype) if buffer is None else buffer, self.size, dtype)
-        self.gradient = np.zeros_like(self.data, shape=self.size + SLOTS)
+        n = self.size + SLOTS
+        self.gradient = np.zeros_like(self.data, shape=n) if memory is None else fit(memory, n, dtype)
         self.grad, self.slots = self.gradient[:self.size], self.gradient[self.size:]
         self.spans = spans(self.shapes)
         self.views, self.g = self.named(self.data), self.named(self.grad)
