@@ -46,7 +46,8 @@ def test_kernels_know_no_layer_and_no_mpi():
         assert 'hpcasr.model' not in path.read_text().replace('hpcasr/model', '')
 
 
-COMMANDS = [[], ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'], ['data'],
+COMMANDS = [[], ['algorithms'],
+            ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'], ['data'],
             ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],

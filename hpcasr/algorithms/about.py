@@ -148,15 +148,15 @@ def detail(cls, case=None, width=100):
              ('not for', found['avoid']), ('file', found['file']),
              *(('option', f'{key} = {o["value"]}: {o["why"]}') for key, o in found['options'].items()),
              *(('topology', line) for line in found.get('topologies', ()))]
-    return '\n'.join([cls.name, *(paragraph(label, text, width) for label, text in pairs), '', legend(case)])
+    return '\n'.join([cls.name, *(paragraph(label, text, width) for label, text in pairs), '', legend(case, width)])
 
 
 def paragraph(label, text, width):
     return '\n'.join(f'  {head:10} {line}' for head, line in zip_longest([label], wrap(text, width - 13), fillvalue=''))
 
 
-def legend(case):
-    return LETTERS + (f'\n{case.describe()}' if case else '')
+def legend(case, width):
+    return '\n'.join([*wrap(LETTERS, width), *(wrap(case.describe(), width) if case else ())])
 
 
 def overview(classes, case=None, width=100):
@@ -164,7 +164,7 @@ def overview(classes, case=None, width=100):
     rows = [[['algorithm'], ['rule'], ['sent per step'], ['use it']], *(cells(facts(cls, case)) for cls in classes)]
     names = max(columns(row[0][0]) for row in rows)
     widths = [names, *((width - names - 6)*share//100 for share in (36, 32, 32))]
-    return '\n\n'.join(['\n'.join(across(row, widths)) for row in rows] + [legend(case)])
+    return '\n\n'.join(['\n'.join(across(row, widths)) for row in rows] + [legend(case, width)])
 
 
 def cells(found):

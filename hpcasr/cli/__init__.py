@@ -3,6 +3,7 @@
 import click
 
 from hpcasr import __version__, faults, launcher
+from hpcasr.cli.algorithms import algorithms
 from hpcasr.cli.align import align
 from hpcasr.cli.bench import bench
 from hpcasr.cli.data import data
@@ -31,7 +32,7 @@ def cli():
     """
 
 
-for command in align, bench, data, decode, train, report, recipe, forward, transcribe:
+for command in algorithms, align, bench, data, decode, train, report, recipe, forward, transcribe:
     cli.add_command(command)
 
 
