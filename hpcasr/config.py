@@ -33,6 +33,8 @@ class Data:
     batch: int = key(32, 'samples per rank and step (m); the global batch M is ranks x m', least=1)
     holdout: float = key(0.05, 'fraction of the frames, by whole speakers (one at least), held out where no --dev is '
                          'given', least=0, below=1)
+    time_mask: int = key(0, 'most frames of a sample that are masked, as SpecAugment does; 0: none', least=0)
+    band_mask: int = key(0, 'most neighbouring bands of the features that are masked; 0: none', least=0)
     ahead: int = key(8, 'batches read ahead by the reading thread of each rank', least=1)
     seed: int = key(0, 'of the order of the samples, the initial parameters and dropout', least=0)
 

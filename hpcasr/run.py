@@ -12,6 +12,7 @@ from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
 from hpcasr.clock import Clock
 from hpcasr.comm.base import nothing
+from hpcasr.data.augment import get_masks
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
 from hpcasr.data.work import StaticWork
@@ -89,7 +90,7 @@ class Run:
         self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(task.chunks))
         self.work = self.share(task.chunks)
         self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype,
-                             self.comm.now)
+                             self.comm.now, get_masks(config.data, task.corpus))
         self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype)
         self.checkpoints = Checkpoints(self.out, self.comm, config.checkpoint.keep)
         self.scores, self.began = Scores(), 0  # the latter: samples of this epoch that an earlier run consumed

@@ -14,7 +14,10 @@ class Corpus:
     targets   [N] int32 in 0..num_targets-1, or None
     speakers  [U] int32; where none are given, every utterance has its own
     splice    (left, right): context frames put side by side when frames are read, so dim = D (1 + left + right)
+    frontend  {setting: value}: how the features were made, as far as it is known
     """
+
+    frontend = {}
 
     def __init__(self, frames, offsets, targets=None, num_targets=0, speakers=None, names=None, texts=None,
                  splice=(0, 0), digest='', path='<memory>', speaker_names=None, target_names=None):

@@ -23,14 +23,16 @@ class Loader:
     work             hands out the positions (work.StaticWork)
     seed             of the order of each epoch; None: the order of the corpus
     ahead            batches read in advance
+    masks            augment.Masks, or None
     now              the clock that its waiting is measured by
     seconds          time that the training has waited for data so far
     """
 
-    def __init__(self, corpus, chunks, work, seed=None, ahead=8, dtype='float32', now=perf_counter):
+    def __init__(self, corpus, chunks, work, seed=None, ahead=8, dtype='float32', now=perf_counter,
+                 masks=None):
         self.corpus, self.chunks, self.work = corpus, chunks, work
         self.seed, self.ahead, self.dtype = seed, ahead, np.dtype(dtype)
-        self.now, self.seconds = now, 0.0
+        self.now, self.masks, self.seconds = now, masks, 0.0
 
     def __iter__(self):
         """(claim, batch) for the rest of the epoch, from the state that `work` has now."""
@@ -84,6 +86,8 @@ class Loader:
         targets = np.zeros((self.chunks.T, len(chunks)), np.int32)
         for b, chunk in enumerate(chunks):
             self.corpus.chunk(*chunk, x[:, b], targets[:, b])
+            if self.masks:
+                self.masks(x[:chunk[2] - chunk[1], b], claim.epoch, claim.lo + b)
         return Batch(x, targets, lengths, claim.epoch, claim.lo)
 
     def order(self, epoch, positions):
