@@ -17,15 +17,14 @@ class Corpus:
     frontend  {setting: value}: how the features were made, as far as it is known
     """
 
-    frontend = {}
-
     def __init__(self, frames, offsets, targets=None, num_targets=0, speakers=None, names=None, texts=None,
-                 splice=(0, 0), digest='', path='<memory>', speaker_names=None, target_names=None):
+                 splice=(0, 0), digest='', path='<memory>', speaker_names=None, target_names=None,
+                 frontend=None):
         self.frames, self.targets, self.num_targets = frames, targets, num_targets
         self.offsets = np.asarray(offsets, np.int64)
         self.num_frames, self.num_utterances = len(frames), len(self.offsets) - 1
         self.speakers = np.asarray(np.arange(self.num_utterances) if speakers is None else speakers, np.int32)
-        self.splice, self.path = tuple(splice), str(path)
+        self.splice, self.path, self.frontend = tuple(splice), str(path), frontend or {}
         self.dim = frames.shape[1]*(1 + sum(self.splice))
         self._names, self._texts, self._speaker_names, self._target_names = names, texts, speaker_names, target_names
         if digest:

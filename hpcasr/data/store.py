@@ -43,7 +43,7 @@ class Store(Corpus):
         with reading(path) as f:
             require_shapes(f)
             self._counts = f['counts'][:]
-            self.frontend, self.provenance = json.loads(f.attrs['frontend']), json.loads(f.attrs['provenance'])
+            frontend, self.provenance = json.loads(f.attrs['frontend']), json.loads(f.attrs['provenance'])
             labelled = targets and is_labelled(path, f.attrs['targets_state'])
             segmented = bool(labelled and 'segments' in f)
             places = {name: location(f[name]) for name in (*MAPPED, *SEGMENTS*segmented)}
@@ -53,7 +53,8 @@ class Store(Corpus):
         self._map = mapping(path, places)
         arrays = {name: array(self._map, *p) for name, p in places.items()}
         super().__init__(arrays['frames'], arrays['offsets'], arrays['targets'] if labelled else None,
-                         num_targets if labelled else 0, arrays['speakers'], splice=splice, digest=digest, path=path)
+                         num_targets if labelled else 0, arrays['speakers'], splice=splice, digest=digest, path=path,
+                         frontend=frontend)
         self.frames_crc, self.targets_crc = arrays['frames_crc'], arrays['targets_crc']
         self._segments, self.segment_offsets, self.segments_crc = (arrays.get(name) for name in SEGMENTS)
         self.num_segments = len(self._segments) if segmented else 0
