@@ -49,10 +49,12 @@ class Optim:
     beta2: float = key(0.999, 'of adam', least=0, below=1)
     epsilon: float = key(1e-8, 'of adam', least=0)
     clip: float = key(0.0, 'largest 2-norm of the mean gradient; 0: no clipping', least=0)
-    schedule: str = key('paper', 'paper: linear warm-up, then x 1/sqrt(2) an epoch; newbob: halve when held-out '
+    schedule: str = key('paper', 'paper: linear warm-up, then x decay an epoch; newbob: halve when held-out '
                         'cross-entropy stalls', ('paper', 'newbob', 'constant'))
     warmup: float = key(1.0, 'epochs of linear warm-up from `lr` to the scaled rate', least=0)
     hold: float = key(3.0, 'epochs at the full rate, warm-up included, before the decay of schedule paper', least=0)
+    decay: float = key(2**-0.5, 'factor of the rate at the end of each epoch after `hold`, of schedule paper; the '
+                       'default is that of arXiv 2002.10502, 1/sqrt(2)', least=0)
     newbob_threshold: float = key(0.005, 'relative gain of held-out cross-entropy under which newbob starts halving')
 
 

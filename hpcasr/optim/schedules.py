@@ -43,9 +43,9 @@ class Constant(Schedule):
 
 
 class Paper(Schedule):
-    """Linear warm-up, lr_peak until `hold` epochs are over, then x 1/√2 at that epoch's end and at each one after it.
+    """Linear warm-up, lr_peak until `hold` epochs are over, then x `decay` at that epoch's end and each one after it.
 
-    arXiv 2002.10502: 16 epochs, of which warm-up takes 10 (warmup = hold = 10), then x 1/√2 an epoch.
+    arXiv 2002.10502: 16 epochs, of which warm-up takes 10 (warmup = hold = 10), then x 1/√2 an epoch (decay = 1/√2).
     """
 
     name = 'paper'
@@ -53,7 +53,7 @@ class Paper(Schedule):
     def rate(self, samples):
         hold = math.ceil(max(self.config.hold, self.config.warmup))
         decays = max(0, samples//self.epoch_samples - hold + 1)
-        return self.warm(samples)*2**(-decays/2)
+        return self.warm(samples)*self.config.decay**decays
 
 
 class Newbob(Schedule):

@@ -19,6 +19,11 @@ def test_rate_of_the_paper():
     assert rates(s, [10, 10.999, 11, 12, 15.5]) == pytest.approx([1/sqrt(2), 1/sqrt(2), 1/2, sqrt(2)/4, 1/8])
 
 
+def test_another_decay():
+    s = get_schedule(Optim(lr=1.0, lr_batch=0, warmup=0, hold=1, decay=0.25), 1, EPOCH)
+    assert rates(s, [0.9, 1, 2]) == pytest.approx([1, 1/4, 1/16])
+
+
 def test_rate_is_held_between_warmup_and_decay():
     s = get_schedule(Optim(lr=0.1, lr_batch=256, warmup=1, hold=4), 1024, EPOCH)
     assert rates(s, [0, 0.5, 1, 2.5, 3.999, 4, 5]) == pytest.approx([0.1, 0.25, 0.4, 0.4, 0.4, 0.4/sqrt(2), 0.2])
