@@ -13,6 +13,7 @@ class Comm:
     rank, size     this learner, of how many
     nodes          [L] node of every learner, numbered from 0 in the order of their first learners
     library        what carries the messages, with its version
+    road           how vectors of `shared` are summed, in words
     bytes_sent     payload handed to the network so far
     messages_sent  messages so far; a collective counts as those of the algorithm that ALGORITHMS' cost models name
     seconds        time spent inside exchanges so far, waiting included
@@ -21,7 +22,7 @@ class Comm:
 
     rank, size = 0, 1
     nodes = (0,)
-    library = 'none'
+    library, road = 'none', 'none'
 
     def __init__(self):
         self.bytes_sent, self.messages_sent, self.seconds, self.waited = 0, 0, 0.0, 0.0
@@ -37,7 +38,10 @@ class Comm:
         """Take up what a config.Simulate says of links and of who goes next; real learners are as they are."""
 
     def shared(self, n, dtype):
-        """An array [n] that the sums of this node can read in place, where they can; else any."""
+        """An array [n] of zeros that the sums of this node can read in place, where they can; else any.
+
+        Called by all learners together, after arrange.
+        """
         return np.zeros(n, dtype)
 
     def start_sum(self, x):
@@ -170,9 +174,12 @@ def add_in_order(parts, nodes, out):
 
 
 def accumulate(parts, out):
-    """out ← ((parts[0] + parts[1]) + parts[2]) + ..."""
-    np.copyto(out, parts[0])
-    for part in parts[1:]:
+    """out ← ((parts[0] + parts[1]) + parts[2]) + ...; return it."""
+    if len(parts) == 1:
+        np.copyto(out, parts[0])
+        return out
+    np.add(parts[0], parts[1], out=out)
+    for part in parts[2:]:
         out += part
     return out
 

@@ -1,68 +1,257 @@
 """The verbs over MPI: the one door to mpi4py that training goes through."""
 
-from contextlib import contextmanager
-from time import perf_counter
+import os
+from collections import Counter
+from functools import cached_property
+from itertools import count
+from time import perf_counter, sleep
 
 import numpy as np
 from mpi4py import MPI
 
-from hpcasr.comm.base import Comm, add_in_order, cuts
+from hpcasr.comm import messages, neighbours
+from hpcasr.comm.base import Comm, require_divisor
+from hpcasr.comm.memory import LINE, share
+from hpcasr.comm.pool import Pool
+from hpcasr.comm.underway import Underway
+from hpcasr.comm.window import Window
+from hpcasr.errors import AgreedBadInput
+
+MOST = 2**31 - 1  # entries that MPI can count
+POLITE = 64  # looks at whether a peer has come (0.2 ms) before we offer the core, perhaps to that peer
+PATIENCE, NAP = 1000, 50e-6  # such looks before we sleep in between; seconds
 
 
 class MPIComm(Comm):
-    """All processes of `mpi` (an mpi4py communicator) as learners."""
+    """The processes of `mpi`, an mpi4py communicator that is given away for good; None: a copy of all of them.
 
-    def __init__(self, mpi=MPI.COMM_WORLD):
+    Sums of vectors from `shared` go through memory that the learners of a node share, others through messages; the bits
+    are the same.  `road` says which it is, and why.  What is under way moves on in `progress` and in any verb that
+    waits, so a learner that computes or waits for one peer still serves the others.
+
+    What is counted: bytes and messages are those of a ring for every sum, whatever its road, and those handed over for
+    all else; barriers, signals and small values are not.  `seconds` are spent inside the verbs, also in `progress` if a
+    sum moved on.  A learner that comes posts a signal beside its data: a counter in shared memory, a non-blocking
+    barrier, or for `start_exchange` an empty message to each receiver.  What is blocked before all signals that concern
+    a learner are there is `waited`; the rest is transfer.  (A receiver that comes late is seen only by those who
+    receive from it.)
+    """
+
+    def __init__(self, mpi=None, parent=None):
         super().__init__()
-        self.mpi = mpi.Dup()  # our messages cannot meet those of other libraries
+        self.mpi = MPI.COMM_WORLD.Dup() if mpi is None else mpi  # our messages cannot meet those of other libraries
+        self.late = self.mpi.Dup()  # what a sum sends in its second stage, behind what the next one sends in its first
         self.rank, self.size = self.mpi.rank, self.mpi.size
         self.library = ' '.join(MPI.Get_library_version().split('\n')[0].strip('\0').split())
-        self.inboxes, self.nodes = {}, (0,)*self.size
+        self.nodes, self.road, self.parent = (0,)*self.size, 'messages', parent
+        self.pool, self.lent, self.graphs, self.windows, self.groups = Pool(), [], {}, [], {}
+        self.underway = Underway()
+        self.family = parent.family if parent else []
+        self.family.append(self.underway)
+
+    # who is where
+
+    def arrange(self, node_size):
+        require_divisor(node_size, self.size)
+        self.nodes = tuple(r//node_size for r in range(self.size)) if node_size else self.machines
+
+    @cached_property
+    def machines(self):
+        """[L] the machine of every learner, numbered in the order of their first learners."""
+        machine = self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
+        firsts = self.mpi.allgather(machine.bcast(self.rank))
+        machine.Free()
+        return tuple(map(list(dict.fromkeys(firsts)).index, firsts))
+
+    def split(self, colours):
+        return MPIComm(self.mpi.Split(colours[self.rank], self.rank), self)
+
+    def shared(self, n, dtype):
+        why, memory, dtype = unshareable(self.nodes, self.machines), None, np.dtype(dtype)
+        if not why:
+            node, between = self.group()
+            memory, why = share(node, LINE + -(-int(n)*dtype.itemsize//LINE)*LINE, self.mpi)
+        self.road = f'messages ({why})' if why else 'memory shared in a node'
+        if why:
+            return np.zeros(n, dtype)
+        self.windows.append(Window(memory, node.rank, self.nodes, between))
+        return self.windows[-1].parts[node.rank, :n*dtype.itemsize].view(dtype)
+
+    def group(self):
+        """(communicator of this node, steps of a sum between learners of equal place in all nodes or None)."""
+        if self.nodes not in self.groups:
+            node = self.mpi.Split(self.nodes[self.rank], self.rank)
+            self.groups[self.nodes] = node, len(set(self.nodes)) > 1 and self.between(node.rank)
+        return self.groups[self.nodes]
+
+    def between(self, place):
+        peers = self.mpi.Split(place, self.rank)
+        late, nodes = peers.Dup(), range(peers.size)
+        return lambda x: messages.sum_ordered(peers, late, x, nodes, self.pool)
+
+    # sums
 
     def start_sum(self, x):
-        if self.size == 1:
+        steps = self.sum_steps(x) if self.worthwhile(x) else None
+        return self.begin(steps, round(2*x.nbytes*(self.size - 1)/self.size), 2*(self.size - 1))
+
+    def sum_steps(self, x):
+        for window in self.windows:
+            if window.holds(x) and window.nodes == self.nodes:
+                return window.sum(x)
+        return self.after_all(messages.sum_ordered(self.mpi, self.late, x, self.nodes, self.pool))
+
+    def start_library_sum(self, x):
+        steps = self.after_all(messages.library_sum(self.mpi, x)) if self.worthwhile(x) else None
+        return self.begin(steps, round(2*x.nbytes*(self.size - 1)/self.size), 2*(self.size - 1))
+
+    def start_sum_slices(self, x, bounds):
+        bounds, own = self.slices(x, bounds)
+        targets = np.count_nonzero(np.diff(bounds)) - (own.size > 0)
+        sums = messages.sum_slices(self.mpi, x, bounds, self.nodes, self.pool)
+        return self.begin(self.after_all(sums) if self.worthwhile(x) else None, x.nbytes - own.nbytes, int(targets))
+
+    def share_slices(self, x, bounds):
+        bounds, own = self.slices(x, bounds)
+        steps = self.after_all(messages.share_slices(self.mpi, x, bounds)) if self.worthwhile(x) else None
+        self.begin(steps, own.nbytes*(self.size - 1), (self.size - 1)*(own.size > 0))()
+
+    def worthwhile(self, x):
+        require_flat(x)
+        return self.size > 1 and x.size > 0
+
+    def slices(self, x, bounds):
+        """The bounds as an array, and this learner's slice of `x`."""
+        require_flat(x)
+        bounds = np.asarray(bounds)
+        if len(bounds) != self.size + 1 or bounds[0] != 0 or bounds[-1] != x.size or (np.diff(bounds) < 0).any():
+            raise ValueError(f'{bounds.tolist()} are no bounds of {self.size} slices of {x.size} entries')
+        return bounds, x[bounds[self.rank]:bounds[self.rank + 1]]
+
+    def after_all(self, steps):
+        return messages.when_all_have_come(self.mpi, steps)
+
+    def begin(self, steps, nbytes, messages):
+        """Start `steps`; return finish().  None: there is nothing to do."""
+        if steps is None:
             return lambda: None
-        bounds = cuts(x.size, self.size)
-        counts, starts = np.diff(bounds), bounds[:-1]
-        own = x[bounds[self.rank]:bounds[self.rank + 1]]
-        inbox = self.inbox(own)
-        with self.wire(x.nbytes - own.nbytes):
-            request = self.mpi.Ialltoallv([x, (counts, starts)], [inbox, own.size])
+        tic = perf_counter()
+        job = self.underway.start(steps)
+        self.charge(nbytes, messages, perf_counter() - tic)
+        return lambda: self.wait(job.begun, job.done)
+
+    # between two
+
+    def start_exchange(self, x, to, frm):
+        require_flat(x)
+        neighbours.require_peers(to, frm, self.rank, self.size)
+        inbox = [self.pool.take(x.shape, x.dtype) for _ in frm]
+        return self.exchange(self.mpi, x, to, frm, inbox, inbox, neighbours.move)
+
+    def neighbourhood(self, to, frm):
+        lists = tuple(self.allgather((tuple(to), tuple(frm))))
+        neighbours.require_match(lists)
+        if self.size == 1:
+            return lambda x: self.start_exchange(x, to, frm)
+        if lists not in self.graphs:  # on all learners, or on none
+            self.graphs[lists] = self.mpi.Create_dist_graph_adjacent(list(frm), list(to), reorder=False)
+        return lambda x: self.start_on_graph(self.graphs[lists], x, to, frm)
+
+    def start_on_graph(self, graph, x, to, frm):
+        require_flat(x)
+        inbox = self.pool.take((len(frm), x.size), x.dtype)
+        return self.exchange(graph, x, to, frm, inbox, [inbox], neighbours.move_on_graph)
+
+    def exchange(self, mpi, x, to, frm, inbox, taken, move):
+        """As start_exchange; `inbox` has a row for each of `frm`, in arrays `taken` from the pool."""
+        tic = perf_counter()
+        signals, moves = neighbours.signal(mpi, to, frm), move(mpi, x, to, frm, inbox)
+        self.charge(x.nbytes*len(to), len(to), perf_counter() - tic)
 
         def finish():
-            with self.wire(own.nbytes*(self.size - 1)):
-                request.Wait()
-                add_in_order(inbox, self.nodes, out=own)
-                self.mpi.Allgatherv(MPI.IN_PLACE, [x, (counts, starts)])
-            self.inboxes[own.size, own.dtype].append(inbox)
+            self.wait(lambda: MPI.Request.Testall(signals), lambda: MPI.Request.Testall(moves))
+            self.lend(taken)
+            return list(inbox)
         return finish
 
-    def inbox(self, own):
-        """A buffer [L, slice] that no sum under way uses."""
-        free = self.inboxes.setdefault((own.size, own.dtype), [])
-        return free.pop() if free else np.empty((self.size, own.size), own.dtype)
+    def lend(self, arrays):
+        """Take back what the last finish() has given to the caller, who has these now."""
+        for array in self.lent:
+            self.pool.give(array)
+        self.lent = arrays
+
+    # all together
 
     def allgather(self, value):
-        with self.wire():
-            return self.mpi.allgather(value)
+        self.barrier()
+        return self.mpi.allgather(value)
 
     def broadcast(self, x, root=0):
-        with self.wire(x.nbytes if self.rank == root else 0):
-            self.mpi.Bcast(x, root)
+        require_flat(x)
+        self.charge(x.nbytes*(self.rank == root))
+        self.wait(lambda: True, self.mpi.Ibcast(x, root).Test)
 
     def barrier(self):
-        with self.wire():
-            self.mpi.Barrier()
+        come = self.mpi.Ibarrier().Test
+        self.wait(come, come)
+
+    # time
+
+    def wait(self, come, done):
+        """Return when done(); until come(), a peer is late."""
+        tic = perf_counter()
+        self.look(come, NAP)
+        late = perf_counter() - tic
+        self.look(done)
+        self.charge(seconds=perf_counter() - tic, waited=late)
+
+    def look(self, ready, nap=0.0):
+        """Return when ready(), meanwhile moving on what is under way; after a while, sleep in between."""
+        for looks in count():
+            self.advance()
+            if ready():
+                return
+            if nap and looks > PATIENCE:
+                sleep(nap)
+            elif looks % POLITE == POLITE - 1:
+                os.sched_yield()
+
+    def advance(self):
+        self.mpi.Iprobe()
+        for underway in self.family:
+            underway.advance()
 
     def progress(self):
-        self.mpi.Iprobe()
+        if not any(underway.jobs for underway in self.family):
+            return self.mpi.Iprobe()
+        tic = perf_counter()
+        self.advance()
+        self.charge(seconds=perf_counter() - tic)
+
+    def charge(self, nbytes=0, messages=0, seconds=0.0, waited=0.0):
+        """Add to the counters, and to those of the Comm of which this one is a part."""
+        self.bytes_sent, self.messages_sent = self.bytes_sent + nbytes, self.messages_sent + messages
+        self.seconds, self.waited = self.seconds + seconds, self.waited + waited
+        if self.parent:
+            self.parent.charge(nbytes, messages, seconds, waited)
 
     def abort(self, status):
         self.mpi.Abort(status)
 
-    @contextmanager
-    def wire(self, nbytes=0):
-        tic = perf_counter()
-        yield
-        self.seconds += perf_counter() - tic
-        self.bytes_sent += nbytes
+
+def unshareable(nodes, machines):
+    """Why learners so arranged cannot sum in shared memory, or ''."""
+    sizes = set(Counter(nodes).values())
+    if len(sizes) > 1:
+        return f'the nodes have {min(sizes)} to {max(sizes)} learners'
+    if sizes == {1}:
+        return 'every node has one learner'
+    return 'a node spans several machines' if len(set(zip(nodes, machines, strict=True))) > max(nodes) + 1 else ''
+
+
+def require_flat(x):
+    """ValueError unless `x` is a contiguous vector; BadInput if it has more entries than MPI can count."""
+    if x.ndim != 1 or not x.flags.c_contiguous:
+        raise ValueError(f'a contiguous vector is needed, not one of shape {x.shape} with strides {x.strides}')
+    if x.size > MOST:
+        raise AgreedBadInput(f'{x.size:,} entries cannot be sent, MPI counts {MOST:,}; train a smaller model')
