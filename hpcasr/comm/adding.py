@@ -8,6 +8,7 @@ BLOCK = 1 << 16  # entries of all parts together that are summed at a time: they
 SHORT = 1 << 12  # entries of one part: below that, a call takes longer than its sum
 
 
+@np.errstate(over='ignore', invalid='ignore')  # a model that diverged is seen elsewhere
 def add_everywhere(parts, nodes, outs):
     """Every one of `outs` ← Σ of `parts` [L, n], the bits of base.add_in_order; `outs` may be among `parts`."""
     block = min(max(BLOCK//len(parts), SHORT), outs[0].size)

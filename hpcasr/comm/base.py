@@ -165,6 +165,7 @@ def differing(field, values):
                                     for v, r in ranks.items()) if len(ranks) > 1 else ''
 
 
+@np.errstate(over='ignore', invalid='ignore')  # a model that diverged is seen elsewhere
 def add_in_order(parts, nodes, out):
     """out ← Σ of `parts` [L, n] in learner order within each node, then over the nodes, `nodes` [L] as Comm.nodes."""
     groups = [[part for part, node in zip(parts, nodes, strict=True) if node == k] for k in dict.fromkeys(nodes)]

@@ -2,13 +2,12 @@
 
 from itertools import pairwise
 
-import numpy as np
 from mpi4py import MPI
 
 from hpcasr.comm.adding import add_everywhere
 from hpcasr.comm.base import cuts
 
-SLICE = 3  # tag
+SLICE, SHARE = 3, 4  # tags
 
 
 def when_all_have_come(mpi, steps):
@@ -45,8 +44,15 @@ def sum_slices(mpi, x, bounds, nodes, pool):
 
 
 def share_slices(mpi, x, bounds):
-    """x[k] ← x_k[k] of process k for every slice k."""
-    yield mpi.Iallgatherv(MPI.IN_PLACE, [x, (np.diff(bounds), bounds[:-1])]).Test
+    """x[k] ← x_k[k] of process k for every slice k.
+
+    Messages of pairs, because Iallgatherv of MPICH takes a hundred times as long where all is one process's slice.
+    """
+    slices = [x[lo:hi] for lo, hi in pairwise(bounds)]
+    own, peers = slices[mpi.rank], [*range(mpi.rank + 1, mpi.size), *range(mpi.rank)]  # each begins elsewhere
+    moves = [mpi.Irecv(slices[p], p, SHARE) for p in peers if slices[p].size]
+    moves += [mpi.Isend(own, p, SHARE) for p in peers if own.size]
+    yield lambda: MPI.Request.Testall(moves)
 
 
 def library_sum(mpi, x):
