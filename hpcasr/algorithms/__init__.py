@@ -2,10 +2,16 @@
 
 import difflib
 
+from hpcasr.algorithms.bmuf import Bmuf
+from hpcasr.algorithms.delay_by_one import DelayByOne
+from hpcasr.algorithms.local_sgd import LocalSGD
+from hpcasr.algorithms.push_sum import PushSum
 from hpcasr.algorithms.sync_allreduce import SyncAllreduce
+from hpcasr.algorithms.sync_decentralized import SyncDecentralized
+from hpcasr.algorithms.sync_ps import SyncPS
 from hpcasr.errors import BadInput
 
-ALGORITHMS = {cls.name: cls for cls in [SyncAllreduce]}
+ALGORITHMS = {cls.name: cls for cls in [SyncAllreduce, SyncPS, LocalSGD, Bmuf, SyncDecentralized, DelayByOne, PushSum]}
 
 
 def get_algorithm(name):

@@ -19,6 +19,8 @@ class Algorithm:
 
     def __init__(self, comm, config):
         self.comm, self.config = comm, config
+        sums = {'ordered': comm.start_sum, 'mpi': comm.start_library_sum}
+        self.start_sum = sums[config.exchange.reduce]  # of vectors as long as the model
 
     def describe(self):
         """Lines for the log: what the user should know of the exchange."""
@@ -31,7 +33,7 @@ class Algorithm:
         """Memory for the gradient and its slots, n entries; None: any will do."""
 
     def bind(self, params, optimizer):
-        """Take the model's Params and the `optimizer`, called as optimizer(x, g, lr), before the first step."""
+        """Take the model's Params and the `optimizer`, called as optimizer(x, g, lr, at), before the first step."""
         self.params, self.optimizer = params, optimizer
 
     def begin(self, x):
@@ -61,7 +63,10 @@ class Algorithm:
         """Finish every exchange under way."""
 
     def state(self):
-        """{name: array} that, with the parameters, makes the next steps the same bits."""
+        """{name: array} that, with the parameters, makes the next steps the same bits.
+
+        All learners call it after the same step, and after `settle`.
+        """
         return self.optimizer.state()
 
     def load(self, state):
@@ -69,10 +74,18 @@ class Algorithm:
 
     def update(self, x, g, lr):
         """x ← optimizer(x, mean gradient, lr), in place.  A gradient that is not finite changes nothing."""
-        g, slots = g[:x.size], g[x.size:]
+        self.descend(x, g[:x.size], g[x.size:], lr)
+
+    @np.errstate(over='ignore', invalid='ignore')  # a model that diverged is seen by its loss
+    def descend(self, x, g, slots, lr, at=0):
+        """As update, for x and g that begin at entry `at` of the model."""
         if slots[NONFINITE]:
             return
         np.divide(g, max(slots[FRAMES], 1), out=g)
         if self.config.optim.clip:
-            clip(g, self.config.optim.clip)
-        self.optimizer(x, g, lr)
+            self.clip(g)
+        self.optimizer(x, g, lr, at)
+
+    def clip(self, g):
+        """g ← g, no longer than the configuration says."""
+        clip(g, self.config.optim.clip)

@@ -11,23 +11,27 @@ class Meetings:
     Between meetings the slots read zero.  What the learners said up to one meeting comes out at the next one, so none
     of them waits for a slower one that is less than `every` steps behind.
 
-    distance   √(mean_l ‖w_l − w̄‖²) at the last meeting, estimated from `sample` parameters; None: not known
+    distance   √(mean_l ‖w_l − w̄‖²) at the last meeting, estimated from `sample` parameters; None: not known.  It comes
+               out of a difference of sums in float64, so below 1e-8 ‖w̄‖ it is noise
     """
 
     def __init__(self, comm, size, every, sample):
         self.comm, self.every, self.size = comm, every, size
-        self.places = np.random.default_rng(size).choice(size, min(sample, size), replace=False)
-        self.ballot = np.zeros(SLOTS + len(self.places) + 1)  # in float64: the distance is a small difference
+        self.places = np.sort(np.random.default_rng(size).choice(size, min(sample, size), replace=False))
+        self.ballot, self.told = np.zeros((2, SLOTS + len(self.places) + 1))  # what is counted, what is under way
         self.steps, self.finish, self.distance = 0, None, None
 
     def step(self, x, slots):
         """Count one step of this learner; `slots` ← the sums that have come, else zeros."""
-        self.ballot[:SLOTS] += slots
-        slots[:] = 0
-        self.steps += 1
+        self.count(slots)
         if self.steps % self.every == 0:
             self.collect(slots)
             self.send(x)
+
+    def meet(self, x, slots):
+        """Count one step, after which all learners wait for each other anyway; `slots` ← all sums, this step's too."""
+        self.count(slots)
+        self.settle(x, slots)
 
     def settle(self, x, slots):
         """slots ← the sums of all that has not been told yet.  All learners call it after the same step."""
@@ -37,24 +41,37 @@ class Meetings:
         self.collect(slots)
         self.steps = 0
 
+    def close(self):
+        """Finish the sum under way, if any."""
+        self.collect(np.zeros(SLOTS))
+
+    def count(self, slots):
+        """Put the slots of one step into the ballot."""
+        self.ballot[:SLOTS] += slots
+        slots[:] = 0
+        self.steps += 1
+
+    @np.errstate(over='ignore')
     def send(self, x):
         """Begin the sum of the ballots, and start a new one."""
         sample = x[self.places].astype(np.float64)
         self.ballot[SLOTS:-1], self.ballot[-1] = sample, sample @ sample
-        told, self.ballot = self.ballot, np.zeros_like(self.ballot)
-        finish = self.comm.start_sum(told)
-        self.finish = lambda: finish() or told
+        self.ballot, self.told = self.told, self.ballot
+        self.ballot[:] = 0
+        self.finish = self.comm.start_sum(self.told)
 
     def collect(self, slots):
         """Add the sums under way, if any, to `slots`."""
         if self.finish:
-            told, self.finish = self.finish(), None
-            slots += told[:SLOTS].astype(slots.dtype)
-            self.distance = self.spread(told[SLOTS:-1], told[-1])
+            self.finish()
+            self.finish = None
+            slots += self.told[:SLOTS].astype(slots.dtype)
+            self.distance = self.spread(self.told[SLOTS:-1], self.told[-1])
 
+    @np.errstate(over='ignore', invalid='ignore')
     def spread(self, sums, squares):
         """The distance that a sample's Σ_l w_l and Σ_l ‖w_l‖² show, scaled to all parameters."""
         if not len(sums):
             return None
         mean, L = sums/self.comm.size, self.comm.size
-        return float(np.sqrt(max(squares/L - mean @ mean, 0)*self.size/len(sums)))
+        return float(np.sqrt(np.maximum(squares/L - mean @ mean, 0)*self.size/len(sums)))

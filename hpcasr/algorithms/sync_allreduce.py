@@ -25,10 +25,6 @@ class SyncAllreduce(Algorithm):
         use='equal ranks, a fast network, a batch the model still converges with',
         avoid='ranks of unequal speed, as all wait for the slowest; many ranks on a slow network')
 
-    def __init__(self, comm, config):
-        super().__init__(comm, config)
-        self.start_sum = {'ordered': comm.start_sum, 'mpi': comm.start_library_sum}[config.exchange.reduce]
-
     def allocate_gradient(self, n, dtype):
         return self.comm.shared(n, dtype)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcasr.kernels.reference import activation, affine, lstm, softmax_ce, update
+from hpcasr.kernels.reference import activation, affine, lstm, mix, softmax_ce, update
 
 
 class Ops:
@@ -54,6 +54,13 @@ class Ops:
     def adam(self, x, g, m, v, t, lr, beta1, beta2, epsilon, scratch):
         """Update x, m and v [n] in place with step count t, from 1; `scratch` [any length] is overwritten."""
         update.adam(x, g, m, v, t, lr, beta1, beta2, epsilon, scratch)
+
+    def mix(self, out, vectors, weights, scratch):
+        """out ← Σ_k weights[k] vectors[k] [n], summed in that order; `out` may be one of the vectors.
+
+        `scratch` [2, any length] is overwritten.
+        """
+        mix.mix(out, vectors, weights, scratch)
 
     def synchronize(self):
         """Wait until all results can be read by the host."""

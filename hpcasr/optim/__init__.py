@@ -10,5 +10,5 @@ OPTIMIZERS = {
 
 
 def get_optimizer(config, n, dtype, ops):
-    """The optimizer of a config.Optim, for flat vectors of n entries: update(x, g, lr), state(), load(state)."""
+    """The optimizer of a config.Optim, for flat vectors of n entries: update(x, g, lr), state(), load(state) ..."""
     return OPTIMIZERS[config.optimizer](config, n, dtype, ops)

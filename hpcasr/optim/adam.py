@@ -9,6 +9,8 @@ class Adam:
     """m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  x ← x − lr m̂/(√v̂ + ε)  (Kingma and Ba 2015, algorithm 1).
 
     m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ) after t steps; in place on flat vectors of n entries.
+
+    at   entry of m and v at which x and g, which may be parts, begin
     """
 
     name = 'adam'
@@ -18,9 +20,14 @@ class Adam:
         self.m, self.v = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.zeros(n, dtype))
         self.scratch = ops.asarray(np.empty(min(n, BLOCK), dtype))
 
-    def __call__(self, x, g, lr):
+    def __call__(self, x, g, lr, at=0):
         self.t += 1
-        self.ops.adam(x, g, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.epsilon, self.scratch)
+        part = slice(at, at + x.size)
+        self.ops.adam(x, g, self.m[part], self.v[part], self.t, lr, self.beta1, self.beta2, self.epsilon, self.scratch)
+
+    def forget(self):
+        """Momentum m ← 0; the scales v stay."""
+        self.m[:] = 0
 
     def state(self):
         return {'m': self.m, 'v': self.v, 'steps': np.array(self.t)}

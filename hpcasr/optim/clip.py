@@ -5,12 +5,13 @@ import numpy as np
 BLOCK = 1 << 16  # entries that are converted at a time
 
 
-def clip(g, largest):
+def clip(g, largest, norm=None):
     """g ← g min(1, largest/‖g‖₂) in place (Pascanu et al. 2013); -> ‖g‖₂ before.  largest = 0: never scale.
 
+    norm   ‖g‖₂ where it is known, as of a whole of which g is a part; None: of g
     A gradient that is not finite is left as it is.
     """
-    norm = norm2(g)
+    norm = norm2(g) if norm is None else norm
     if 0 < largest < norm < np.inf:
         g *= largest/norm
     return norm

@@ -6,7 +6,10 @@ BLOCK = 1 << 14  # entries of the scratch: x, g, v and it stay in the L2 cache
 
 
 class SGD:
-    """v ← momentum v + g;  x ← x − lr v  (Polyak 1964), in place on flat vectors of n entries."""
+    """v ← momentum v + g;  x ← x − lr v  (Polyak 1964), in place on flat vectors of n entries.
+
+    at   entry of v at which x and g, which may be parts, begin
+    """
 
     name = 'sgd'
 
@@ -14,8 +17,12 @@ class SGD:
         self.ops, self.momentum = ops, momentum
         self.v, self.scratch = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.empty(min(n, BLOCK), dtype))
 
-    def __call__(self, x, g, lr):
-        self.ops.sgd(x, g, self.v, lr, self.momentum, self.scratch)
+    def __call__(self, x, g, lr, at=0):
+        self.ops.sgd(x, g, self.v[at:at + x.size], lr, self.momentum, self.scratch)
+
+    def forget(self):
+        """Momentum ← 0."""
+        self.v[:] = 0
 
     def state(self):
         return {'v': self.v}

@@ -66,6 +66,29 @@ def test_gradient_is_left_alone_and_state_is_loaded_in_place(name, make_optimize
     assert np.array_equal(g, before) and update.v is memory
 
 
+@pytest.mark.parametrize('name', OPTIMIZERS)
+@pytest.mark.parametrize('at', [0, 7, 40])
+def test_a_part_is_updated_as_in_the_whole(name, at, make_optimizer):
+    g, whole, part = gradients(3, 40), make_optimizer(40, optimizer=name), make_optimizer(40, optimizer=name)
+    x, y = np.ones(40), np.ones(40)
+    for s in range(3):
+        whole(x, g[s], 0.1)
+        part(y[at:at + 20], g[s, at:at + 20], 0.1, at)
+    assert np.array_equal(y[at:at + 20], x[at:at + 20]) and (np.delete(y, np.s_[at:at + 20]) == 1).all()
+    assert all((np.delete(v, np.s_[at:at + 20]) == 0).all() for v in part.state().values() if v.ndim)
+
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_momentum_is_forgotten(name, make_optimizer):
+    g, x = gradients(2, 10), np.ones(10)
+    update = make_optimizer(10, optimizer=name)
+    update(x, g[0], 0.1)
+    update.forget()
+    before = x.copy()
+    update(x, 0*g[1], 0.1)
+    assert np.array_equal(x, before)
+
+
 def test_the_configuration_offers_what_exists():
     assert set(Optim.__dataclass_fields__['optimizer'].metadata['choices']) == set(OPTIMIZERS)
 

@@ -1,0 +1,47 @@
+"""Every K steps w_l ← mean_j w_j; in between, every learner goes on alone."""
+
+from hpcasr.algorithms.about import About
+from hpcasr.algorithms.replicas import Replicas
+from hpcasr.model.params import SLOTS
+
+
+class LocalSGD(Replicas):
+    """w_l ← w_l − a · g_l(w_l)/n_l;  after every K-th step  w_l ← mean_j w_j.
+
+    K-step averaging: Zhou and Cong 2018, arXiv 1708.01012; Stich 2019, arXiv 1805.09767.  K is exchange.period.
+    Momentum stays with its learner.
+    """
+
+    name = 'local-sgd'
+    about = About(
+        family='K-step averaging',
+        rule='w_l ← w_l − a · g_l(w_l); every K steps w_l ← mean_j w_j',
+        cites='Zhou and Cong 2018, arXiv 1708.01012',
+        exchanges='models, averaged over all ranks every K steps',
+        bytes_text='2V(L − 1)/(L·K)',
+        bytes=lambda V, L, options: 2*V*(L - 1)/L/options.exchange.period,
+        messages_text='4(L − 1)/K, half of them small',
+        messages=lambda L, options: 4*(L - 1)/options.exchange.period,
+        options=('exchange.period', 'exchange.reduce', 'exchange.node_size', 'exchange.meet'),
+        use='a network so slow that one exchange in every step would dominate',
+        avoid='a large K with a high learning rate, where the models drift apart between averages')
+
+    @property
+    def period(self):
+        return self.config.exchange.period
+
+    def allocate(self, n, dtype):
+        return self.comm.shared(n, dtype)
+
+    def step(self, x, g, lr):
+        self.update(x, g, lr)
+        self.t += 1
+        if self.t % self.period:
+            self.meetings.step(x, g[-SLOTS:])
+        else:
+            self.meetings.meet(x, g[-SLOTS:])  # before the average, which makes the distance zero
+            self.end_block(x)
+
+    def end_block(self, x):
+        """w_l ← mean_j w_j."""
+        self.average(x)

@@ -1,0 +1,122 @@
+"""Stochastic gradient push: parts of the models travel along a directed graph, with as much of a mass."""
+
+from collections import deque
+
+import numpy as np
+
+from hpcasr.algorithms.about import About
+from hpcasr.algorithms.replicas import Replicas
+from hpcasr.algorithms.topology import push_targets
+from hpcasr.model.params import SLOTS
+
+
+class PushSum(Replicas):
+    """x_l ← x_l − a · g_l(z_l)/n_l;  (x_l, m_l) ← its share + Σ shares that come in;  z_l = x_l/m_l.
+
+    Stochastic gradient push: Assran et al. 2019, arXiv 1811.10792.  A learner with d receivers keeps 1/(d + 1) of its
+    numerator x and its mass m, and sends as much to each.  What is sent in one step is added exactly τ steps later (τ
+    is exchange.push_delay), and belongs to its receiver from the moment it is sent: Σ x and Σ m, with what is under
+    way, stay, and their ratio is the consensus.  The network sees z.  Momentum stays with its learner.
+
+    pair     [n + 1] x and behind it m
+    flight   what comes in later, a step's at a time: finish() -> [n + 1] or None
+    targets  targets(rank, t, size): whom a learner pushes to
+    """
+
+    name = 'push-sum'
+    about = About(
+        family='SGP',
+        rule='x ← x − a · g(z); half of (x, m) goes to one peer, τ steps later it is added there; z = x/m',
+        cites='Assran et al. 2019, arXiv 1811.10792',
+        exchanges='half of a model and of a mass, to one peer',
+        bytes_text='V',
+        bytes=lambda V, L, options: V*(L > 1),
+        messages_text='1',
+        messages=lambda L, options: int(L > 1),
+        options=('exchange.push_delay', 'exchange.meet', 'exchange.sample'),
+        use='a slow network: one message a step, which with a delay τ > 0 hides behind compute',
+        avoid='few equal ranks on a fast network, where sync-allreduce keeps all models equal for little more')
+
+    targets = staticmethod(push_targets)
+
+    def bind(self, params, optimizer):
+        super().bind(params, optimizer)
+        self.delay, n = self.config.exchange.push_delay, params.size
+        self.pair, self.spare = np.append(params.data, params.dtype.type(1)), np.empty(n + 1, params.dtype)
+        self.outbox, self.flight = np.empty((self.delay + 1, n + 1), params.dtype), deque()
+
+    def step(self, x, g, lr):
+        self.update(self.pair[:-1], g, lr)
+        self.push()
+        while len(self.flight) > self.delay:
+            self.absorb(self.flight.popleft()())
+        np.divide(self.pair[:-1], self.pair[-1], out=x)
+        self.t += 1
+        self.meetings.step(x, g[-SLOTS:])
+
+    def push(self):
+        """Keep one share of (x, m), and send the others."""
+        to, frm = self.peers()
+        share = self.outbox[self.t % len(self.outbox)]  # untouched until the receivers have it
+        np.divide(self.pair, len(to) + 1, out=share)
+        np.copyto(self.pair, share)
+        finish = self.comm.start_exchange(share, to, frm)
+        self.flight.append(lambda: sum_up(finish()))
+
+    def peers(self):
+        """(to whom this learner pushes, who pushes to it) at this step."""
+        rank, L = self.comm.rank, self.comm.size
+        return self.targets(rank, self.t, L), [k for k in range(L) if rank in self.targets(k, self.t, L)]
+
+    def absorb(self, came):
+        if came is not None:
+            self.pair += came
+
+    def land(self):
+        """Wait for all that is under way, and keep it until its time has come; -> [what came, or None]."""
+        return self.keep([copy(finish()) for finish in self.flight])
+
+    def keep(self, came):
+        self.flight = deque(lambda vector=vector: vector for vector in came)
+        return came
+
+    def settle(self, x, slots):
+        self.land()
+        super().settle(x, slots)
+
+    def consensus(self, x):
+        """Σ_l x_l / Σ_l m_l with all that is under way."""
+        total = self.spare
+        np.copyto(total, self.pair)
+        for vector in self.land():
+            if vector is not None:
+                total += vector
+        self.start_sum(total)()
+        total[:-1] /= total[-1]
+        return total[:-1]
+
+    def close(self, x):
+        self.land()
+        super().close(x)
+
+    def state(self):
+        came = self.land()
+        return super().state() | {'pair': self.pair, 'flights': np.array(len(came))} | {
+            f'flight{i}': vector for i, vector in enumerate(came) if vector is not None}
+
+    def load(self, state):
+        super().load(state)
+        self.pair[:] = state['pair']
+        self.keep([state.get(f'flight{i}') for i in range(int(state['flights']))])
+
+
+def sum_up(vectors):
+    """Their sum in that order, in the first of them; None of none."""
+    for vector in vectors[1:]:
+        vectors[0] += vector
+    return vectors[0] if vectors else None
+
+
+def copy(vector):
+    """What a finish() has given is ours only until the next one."""
+    return None if vector is None else vector.copy()

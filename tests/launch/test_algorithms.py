@@ -1,0 +1,75 @@
+"""Every algorithm from the command line: ranks are virtual learners bit for bit, kills and signals change nothing."""
+
+import json
+
+import pytest
+
+from hpcasr.algorithms import ALGORITHMS
+from tests.conftest import done_of
+
+pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
+PLAN = '--epochs', '2', '--batch', '3', '--lr', '0.3', '--set', 'exchange.meet=2', '--period', '3'
+VARIANTS = [(name,) for name in ALGORITHMS] + [
+    ('sync-decentralized', '--topology', 'random-ring'), ('sync-decentralized', '--topology', 'exponential'),
+    ('push-sum', '--push-delay', '2'), ('sync-ps', '--servers', '0'),
+    ('bmuf', '--set', 'exchange.block_update=classic'),
+    ('sync-allreduce', '--node-size', '1'), ('sync-allreduce', '--optimizer', 'adam', '--lr', '0.01')]
+
+
+def lines(folder):
+    """What the metrics say of learning: no times."""
+    kept = 'kind', 'samples', 'ce', 'fer', 'consensus_distance'
+    text = (folder/'metrics.jsonl').read_text()
+    return [[line.get(k) for k in kept] for line in map(json.loads, text.splitlines())]
+
+
+@pytest.mark.parametrize('variant', VARIANTS, ids=' '.join)
+def test_ranks_are_virtual_learners(train, tmp_path, variant):
+    algo = '--algo', *variant
+    train(3, '--out', 'exp/real', *PLAN, *algo)
+    train(0, '--out', 'exp/virtual', *PLAN, *algo, '--virtual', '3')
+    assert done_of(tmp_path/'exp/virtual') == done_of(tmp_path/'exp/real')
+    assert lines(tmp_path/'exp/virtual') == lines(tmp_path/'exp/real')
+
+
+@pytest.mark.parametrize('variant', VARIANTS[1:len(ALGORITHMS)] + [('push-sum', '--push-delay', '2')], ids=' '.join)
+def test_killed_and_resumed(train, tmp_path, variant):
+    """Checkpoints every 20 of about 57 samples, steps of 9: one in the midst of a block, with messages under way."""
+    plan = *PLAN, '--algo', *variant, '--checkpoint-every', '20'
+    train(3, '--out', 'exp/whole', *plan)
+    for step in 6, 5:
+        train(3, '--out', 'exp/cut', *plan, '--resume', 'auto', mishap=('kill', 1, step), status=None)
+        assert not (tmp_path/'exp/cut/DONE').exists()
+    last = train(3, '--out', 'exp/cut', *plan, '--resume', 'auto')
+    assert 'resume    exp/cut/checkpoints/' in last.stderr and 'not bit-identical' not in last.stderr
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+@pytest.mark.parametrize('name', list(ALGORITHMS)[1:])
+def test_a_signal_to_one_rank_stops_all(train, tmp_path, name):
+    plan = *PLAN, '--algo', name
+    train(2, '--out', 'exp/cut', *plan, mishap=('usr1', 1, 2), status=75)
+    assert not (tmp_path/'exp/cut/DONE').exists()
+    train(2, '--out', 'exp/cut', *plan, '--resume', 'auto')
+    assert done_of(tmp_path/'exp/cut')['epochs'] == 2
+
+
+def test_another_number_of_ranks_is_refused(train):
+    plan = *PLAN, '--algo', 'local-sgd'
+    train(2, '--out', 'exp/cut', *plan, mishap=('usr1', 0, 2), status=75)
+    done = train(0, '--out', 'exp/cut', *plan, '--resume', 'auto', '--virtual', '3', status=2)
+    assert 'holds the models of 2 ranks, and there are 3 now' in done.stderr
+
+
+@pytest.mark.parametrize('name', ALGORITHMS)
+@pytest.mark.parametrize('ranks', [1, 5, 7])
+def test_ranks_without_data(train, tmp_path, name, ranks):
+    """More learners than samples in some steps: all of them end, and at the same place."""
+    done = train(0, '--out', 'exp/few', *PLAN, '--batch', '9', '--algo', name, '--virtual', str(ranks))
+    assert 'Traceback' not in done.stderr and done_of(tmp_path/'exp/few')['epochs'] == 2
+
+
+@pytest.mark.parametrize('name', ALGORITHMS)
+def test_a_diverged_learner_ends_all_with_one_line(train, tmp_path, name):
+    done = train(0, '--out', 'exp/high', *PLAN, '--lr', '1e41', '--algo', name, '--virtual', '3', status=1)
+    assert 'not finite' in done.stderr and 'Traceback' not in done.stderr
