@@ -18,7 +18,7 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo an4 so762 test test-openmpi lint bench check-wheel clean
+.PHONY: demo an4 so762 test test-openmpi lint bench bench-algorithms check-wheel clean
 
 demo: $(VENV)/.demo
 	test -e exp/demo/speech/synth.json || $(BIN)/hpcasr data synth exp/demo/speech
@@ -62,6 +62,16 @@ bench: $(VENV)/.test
 	$(BIN)/hpcasr bench step
 	$(BIN)/hpcasr bench data --size 10G
 
+# of every algorithm: the time of a step on all ranks, computing and asleep; of an exchange; what it learns of the demo's
+# speech; some 20 minutes
+bench-algorithms: $(VENV)/.demo
+	test -e exp/demo/RESULTS || $(MAKE) demo
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench exchange
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench algorithms
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench algorithms --pace 50
+	$(BIN)/hpcasr bench convergence exp/demo/train.h5 --dev exp/demo/dev.h5 --graph exp/demo/tri/graph \
+	    --test exp/demo/test.h5 --out exp/convergence
+
 # the built wheel, installed in a fresh environment and run outside this tree
 check-wheel:
 	rm -rf build dist .venv-wheel
@@ -72,7 +82,8 @@ check-wheel:
 	sh tests/wheel.sh "$(abspath .venv-wheel)/bin"
 
 clean:
-	rm -rf build dist exp/demo .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist exp/demo exp/convergence .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache .hypothesis \
+	    *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 MPI ?= mpich

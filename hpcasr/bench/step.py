@@ -37,9 +37,9 @@ class Shape:
     def frames(self):
         return self.batch*self.chunk
 
-    def random(self):
+    def random(self, seed=0):
         """A Batch of full chunks."""
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(seed)
         x = rng.standard_normal((self.chunk, self.batch, self.dim)).astype(self.dtype)
         y = rng.integers(0, self.targets, x.shape[:2], np.int32)
         return Batch(x, y, np.full(self.batch, self.chunk))
@@ -57,14 +57,20 @@ def bench(presets, shape, repeats, backend='reference', progress=list):
     return [row(model, shape, ops, repeats, ceiling) for model in progress(models)]
 
 
-def refuse_too_large(model, shape):
-    """BadInput where parameters, gradient, momentum, input and softmax alone are more than this machine's memory."""
+def refuse_too_large(model, shape, vectors=3, processes=1, advice=''):
+    """BadInput where vectors of the model's size, input and softmax alone are more than this machine's memory.
+
+    vectors     of a process: parameters, gradient, momentum ...
+    processes   on this machine
+    advice      what else helps than what is said anyway
+    """
     weights = sum(prod(s) for s in parameters(model, shape.dim, shape.targets).values())
-    needed = np.dtype(shape.dtype).itemsize*(3*weights + shape.frames*(shape.dim + 2*shape.targets))
+    entries = vectors*weights + shape.frames*(shape.dim + 2*shape.targets)
+    needed = processes*np.dtype(shape.dtype).itemsize*entries
     there = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
     if needed > there:
         raise BadInput(f'{model.preset}: needs more than {needed/1e9:.0f} GB, this machine has {there/1e9:.0f} GB; '
-                       'give a smaller model, --batch or --chunk, or fewer features or targets')
+                       f'give {advice}a smaller model, --batch or --chunk, or fewer features or targets')
 
 
 def check(model, ops, step=1e-5):

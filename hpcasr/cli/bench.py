@@ -5,7 +5,9 @@ import signal
 
 import click
 
+from hpcasr.cli.data import named
 from hpcasr.cli.progress import progress
+from hpcasr.cli.recipe import split
 
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
 MOST = 1 << 20  # features, targets, frames, samples; whether there is memory for all is asked later
@@ -32,21 +34,32 @@ def size(context, parameter, text):
     return nbytes
 
 
-def batches(command):
-    """The options that say what a step consumes."""
-    for option in (click.option('--chunk', type=click.IntRange(1, MOST), default=21, show_default=True,
-                                metavar='FRAMES', help='Frames of a sample.'),
-                   click.option('--batch', type=click.IntRange(1, MOST), default=32, show_default=True, metavar='N',
-                                help='Samples (chunks of frames) per rank and step.')):
-        command = option(command)
-    return command
+def options(*of):
+    """A decorator that adds these options, in this order."""
+    def add(command):
+        for option in reversed(of):
+            command = option(command)
+        return command
+    return add
+
+
+batches = options(
+    click.option('--batch', type=click.IntRange(1, MOST), default=32, show_default=True, metavar='N',
+                 help='Samples (chunks of frames) per rank and step.'),
+    click.option('--chunk', type=click.IntRange(1, MOST), default=21, show_default=True, metavar='FRAMES',
+                 help='Frames of a sample.'))
+widths = options(
+    click.option('--dim', type=click.IntRange(1, MOST), default=40, show_default=True, help='Features of a frame.'),
+    click.option('--targets', type=click.IntRange(2, MOST), default=72, show_default=True,
+                 help='Classes of the softmax.'))
+SET = click.option('--set', 'assignments', metavar='SECTION.KEY=VALUE', multiple=True,
+                   help='Set one key of the configuration, such as data.ahead=16; may be repeated.')
 
 
 @bench.command()
 @click.option('--model', default='tiny,small,mid', show_default=True, metavar='PRESET,...', help='Presets to time.')
 @batches
-@click.option('--dim', type=click.IntRange(1, MOST), default=40, show_default=True, help='Features of a frame.')
-@click.option('--targets', type=click.IntRange(2, MOST), default=72, show_default=True, help='Classes of the softmax.')
+@widths
 @click.option('--dtype', type=click.Choice(['float32', 'float64']), default='float32', show_default=True)
 @click.option('--repeats', type=click.IntRange(1), default=15, show_default=True, help='Steps timed, after warm-up.')
 @JSON
@@ -81,8 +94,7 @@ def step(model, batch, chunk, dim, targets, dtype, repeats, as_json):
 @click.option('--model', default='small', show_default=True, metavar='PRESET')
 @batches
 @click.option('--steps', type=click.IntRange(2), default=200, show_default=True, help='Steps of training.')
-@click.option('--set', 'assignments', metavar='SECTION.KEY=VALUE', multiple=True,
-              help='Set one key of the configuration, such as data.ahead=16; may be repeated.')
+@SET
 @JSON
 def data(nbytes, folder, keep, model, batch, chunk, steps, assignments, as_json):
     """Measure how long training waits for data from a store that is not in memory.
@@ -105,6 +117,130 @@ def data(nbytes, folder, keep, model, batch, chunk, steps, assignments, as_json)
     from hpcasr.comm import world
     signal.signal(signal.SIGTERM, end)
     return world.run(lambda comm: on_all_ranks(comm, resolved, Trial(nbytes, folder, keep, steps), as_json))
+
+
+@bench.command()
+@click.option('--model', default='mid', show_default=True, metavar='PRESET')
+@batches
+@widths
+@click.option('--blocks', type=click.IntRange(1), default=7, show_default=True, help='Of each algorithm, in turn.')
+@click.option('--steps', type=click.IntRange(1), default=8, show_default=True,
+              help='Of a block; whole periods of local-sgd and bmuf.')
+@click.option('--pace', metavar='MS', help='Sleep so long in place of computing a step: shows what overlaps.')
+@click.option('--algo', 'algos', multiple=True, metavar='NAME', help='May be repeated.  [default: all]')
+@SET
+@JSON
+def algorithms(model, batch, chunk, dim, targets, blocks, steps, pace, algos, assignments, as_json):
+    """Time a training step of every algorithm on all ranks, side by side.
+
+    Blocks of steps alternate in an order that is drawn anew for every round, in the same processes, on a random batch;
+    the slowest rank counts.  The consensus models are checked first; exit status 1 if one is wrong.  `ratio` is that of
+    samples per second to sync-allreduce with --reduce mpi: median over the blocks, and the 95 % bootstrap interval of
+    that median.  compute, exchange and waiting are shares of the time; bytes and messages those of the busiest rank.
+
+    \b
+    Examples:
+      mpirun -n 2 hpcasr bench algorithms
+      mpirun -n 8 hpcasr bench algorithms --pace 50 --algo sync-decentralized --algo delay-by-one --json
+    """
+    from hpcasr import config
+    values = {'model.preset': model, 'data.batch': batch, 'data.chunk': chunk}
+    resolved = config.resolve(None, assignments, values | ({'simulate.pace': pace} if pace else {}))
+    return in_parallel(time_algorithms, resolved, (algos, blocks, steps, dim, targets), as_json)
+
+
+def time_algorithms(comm, config, trial, as_json):
+    from hpcasr.bench.algorithms import Trial, bench, lines
+    found = bench(comm, config, Trial(*trial), iter if comm.rank else progress)
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
+def maybe_size(context, parameter, text):
+    return text and size(context, parameter, text)
+
+
+@bench.command()
+@click.option('--model', default='mid', show_default=True, metavar='PRESET', help='A vector as long as this model.')
+@widths
+@click.option('--size', 'nbytes', callback=maybe_size, metavar='BYTES', help='A vector of so many bytes instead.')
+@click.option('--repeats', type=click.IntRange(1), default=31, show_default=True, help='Of each way, in turn.')
+@SET
+@JSON
+def exchange(model, dim, targets, nbytes, repeats, assignments, as_json):
+    """Time the exchange of one whole float32 vector between all ranks, in every way that algorithms use.
+
+    `copies` is the time in copies of the vector: of numpy.copyto by all ranks at once, taken in turn with the
+    exchanges; median of the pairs with its 95 % bootstrap interval.  Algorithm and bus bandwidth are defined as by
+    nccl-tests.  The answers are checked before and after; exit status 1 if one is wrong.
+
+    \b
+    Examples:
+      mpirun -n 2 hpcasr bench exchange
+      mpirun -n 4 hpcasr bench exchange --size 165M --set exchange.node_size=2 --json
+    """
+    from hpcasr import config
+    resolved = config.resolve(None, assignments, {'model.preset': model})
+    return in_parallel(time_exchange, resolved, (nbytes, dim, targets, repeats), as_json)
+
+
+def time_exchange(comm, config, trial, as_json):
+    from hpcasr.bench.exchange import Trial, bench, lines
+    found = bench(comm, config, Trial(*trial), iter if comm.rank else progress)
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
+@bench.command()
+@click.argument('store')
+@click.option('--dev', metavar='STORE', help='Held-out data.  [default: some speakers of STORE]')
+@click.option('--out', default='exp/convergence', show_default=True, callback=named, metavar='DIR',
+              help='Everything that is made lies below it.')
+@click.option('--ranks', type=click.IntRange(1, MOST), default=4, show_default=True, help='Virtual learners.')
+@click.option('--many', type=click.IntRange(0, MOST), default=16, show_default=True,
+              help='Virtual learners on a fixed and on a random ring; 0: leave that out.')
+@click.option('--batch', type=click.IntRange(1, MOST), default=4, show_default=True, metavar='N',
+              help='Samples (chunks of frames) per learner and step.')
+@click.option('--epochs', type=click.IntRange(1), default=4, show_default=True)
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--algo', 'algos', multiple=True, metavar='NAME', help='May be repeated.  [default: all]')
+@click.option('--more', metavar='ARGUMENTS', callback=split,
+              help='Of hpcasr train.  [default: --model small --chunk 32 --lr 4]')
+@click.option('--graph', metavar='GRAPH', help='Decoding graph, for word error rates.')
+@click.option('--test', metavar='STORE', help='What to recognize with it.')
+@JSON
+def convergence(store, more, as_json, **options):
+    """Train with every algorithm on equally many samples, and compare held-out scores and consensus.
+
+    The learners are virtual, so it takes one core; the serial run has the same global batch.  Acoustic scale and
+    penalty are chosen with the serial run on the held-out data and taken to all.  Started again, it goes on where it
+    stopped, and runs only what is not done.  Exit status 1 if a run fails.
+
+    \b
+    Examples:
+      hpcasr bench convergence train.h5 --dev dev.h5 --out exp/convergence
+      hpcasr bench convergence train.h5 --dev dev.h5 --graph exp/tri/graph --test test.h5 --algo bmuf --json
+    """
+    import shlex
+
+    from hpcasr.bench.convergence import TRAINING, Trial, bench, failures, lines
+    from hpcasr.errors import CheckFailed
+    trial = Trial(store, more=shlex.join(more) or TRAINING, **options)
+    found, status = bench(trial, lambda line: click.echo(line, err=True))
+    if status:
+        return status
+    click.echo(json.dumps(found) if as_json else '\n'.join(lines(found)))
+    if failed := failures(found):
+        raise CheckFailed(f'{", ".join(failed)}: failed, see above')
+
+
+def in_parallel(work, *args):
+    """work(comm, *args) on all ranks; the exit status."""
+    from hpcasr import faults, process
+    status = faults.supervise()
+    if status is not None:
+        return status
+    process.tune()
+    from hpcasr.comm import world
+    return world.run(lambda comm: work(comm, *args))
 
 
 def end(number, _frame):

@@ -1,0 +1,236 @@
+"""What every algorithm learns from equally many samples, on virtual learners; beside it a run that is not distributed.
+
+The commands are stages of a Runner as those of a recipe: one that is done is not run again, whatever else changes.
+"""
+
+import json
+import os
+import re
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcasr import launcher
+from hpcasr.bench.table import table
+from hpcasr.bench.variants import Variant, variants
+from hpcasr.errors import AgreedBadInput, BadInput, CheckFailed
+from hpcasr.recipe.plan import Stage
+from hpcasr.recipe.run import Runner
+from hpcasr.report import curves
+
+TRAINING = '--model small --chunk 32 --lr 4'  # what the demo's speech is learnt well with
+VARIED = {'exchange.topology': ('ring', 'random-ring'), 'exchange.block_update': ('nesterov', 'classic')}
+SERIAL = 'sync-allreduce'  # of one learner: plain SGD
+COMPARED = 'ring', 'random-ring'  # the topologies of the pair
+COLUMNS = {'run': ('run', ''), 'learners': ('learners', ''), 'ce': ('ce', ''), 'relative': ('to serial', ''),
+           'fer': ('fer', ''), 'megabytes': ('MB sent', ''), 'distance': ('distance', ''), 'wer': ('%WER', '')}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """store, dev: paths; dev None: some speakers of `store`; out: where everything lies that is made.
+
+    ranks, many   virtual learners of every algorithm, and of the pair of topologies (0: no pair)
+    batch         samples of a learner and step
+    epochs, seed  of training; `more` are further arguments of hpcasr train
+    algos         names, () for all
+    graph, test   decoding graph and store for word error rates, or both None
+    """
+
+    store: str
+    out: str
+    dev: str | None = None
+    ranks: int = 4
+    many: int = 16
+    batch: int = 4
+    epochs: int = 4
+    seed: int = 0
+    more: str = TRAINING
+    algos: tuple = ()
+    graph: str | None = None
+    test: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: `learners` virtual ones with `batch` samples each; 0: this process alone."""
+
+    label: str
+    variant: Variant
+    learners: int
+    batch: int
+
+    @property
+    def name(self):
+        """Of its directory and its stages."""
+        return re.sub('[^a-z0-9]+', '-', self.label)
+
+
+def bench(trial, say):
+    """(the figures, a dict; None), or (None, exit status) where a signal ended it.
+
+    Raises BadInput, and CheckFailed where the serial run fails; what fails in others is in the figures.
+    """
+    refuse(trial)
+    planned, failed = plan(trial), {}
+    with results_aside():
+        for run in planned:
+            try:
+                status = Runner(trial.out, stages(trial, planned[0], run), [], say).run()
+            except CheckFailed as e:
+                if run is planned[0]:
+                    raise
+                failed[run.name] = {'failed': str(e)}
+                say(f'{run.label}: {e}')
+                continue
+            if status:
+                return None, status
+    rows = [named(run) | (failed.get(run.name) or scores(trial, run)) for run in planned]
+    return facts(trial, [row | beside(row, rows[0]) for row in rows]), None
+
+
+def refuse(trial):
+    """Raise BadInput for what cannot be meant."""
+    started, variable = launcher.size()
+    if (started or 1) > 1:
+        raise AgreedBadInput(f'{variable}={started}: virtual learners live in one process; start it without mpirun or '
+                             'srun')
+    if (trial.graph is None) != (trial.test is None):
+        raise BadInput('--graph and --test go together: give both for word error rates, or none')
+    if trial.graph and not trial.dev:
+        raise BadInput('--graph needs --dev as well: the acoustic scale is chosen on held-out speech')
+
+
+def plan(trial):
+    """[Run]: the serial one, every variant of every algorithm, and of many learners those that have a topology.
+
+    Raises BadInput.
+    """
+    chosen = variants(trial.algos, VARIED)
+    many = [v for v in chosen if trial.many and 'exchange.topology' in dict(v.values)]
+    return [Run('serial', Variant(SERIAL), 0, trial.ranks*trial.batch),
+            *(Run(v.label, v, trial.ranks, trial.batch) for v in chosen),
+            *(Run(f'{v.label}, {trial.many} learners', v, trial.many, trial.batch) for v in many)]
+
+
+def stages(trial, serial, run):
+    """[Stage] of one run, and those that it needs of the serial one."""
+    made = [training(trial, serial)] if trial.graph or run is serial else []
+    made += tuning(trial, serial) if trial.graph else []
+    made += [training(trial, run)] if run is not serial else []
+    return made + (recognition(trial, serial, run) if trial.graph else [])
+
+
+def training(trial, run):
+    keys = [word for key, value in run.variant.values for word in ('--set', f'{key}={value}')]
+    where = ['--virtual', str(run.learners)] if run.learners else []
+    return Stage(f'train-{run.name}', ('train', trial.store, *(('--dev', trial.dev) if trial.dev else ()),
+                                       *shlex.split(trial.more), '--algo', run.variant.algo, *keys, '--batch',
+                                       str(run.batch), '--epochs', str(trial.epochs), '--seed', str(trial.seed),
+                                       *where, '--out', path(trial, run)), resume=('--resume', 'auto'))
+
+
+def tuning(trial, serial):
+    """The acoustic scale and word penalty that all are recognized with: the best ones of the serial run."""
+    out = path(trial, serial, 'decode_dev')
+    return [Stage('tune', ('decode', 'run', path(trial, serial), trial.graph, trial.dev, '--checkpoint', 'last',
+                           '--out', out), (f'train-{serial.name}',)),
+            Stage('tuned', ('decode', 'score', out), ('tune',), force=())]
+
+
+def recognition(trial, serial, run):
+    out = path(trial, run, 'decode_test')
+    return [Stage(f'decode-{run.name}', ('decode', 'run', path(trial, run), trial.graph, trial.test, '--checkpoint',
+                                         'last', '--like', path(trial, serial, 'decode_dev'), '--out', out),
+                  (f'train-{run.name}', 'tuned')),
+            Stage(f'score-{run.name}', ('decode', 'score', out), (f'decode-{run.name}',), force=())]
+
+
+def path(trial, run, *names):
+    return os.path.join(trial.out, run.name, *names)
+
+
+@contextmanager
+def results_aside():
+    """What the stages print goes to stderr: the result of this command is another one."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def named(run):
+    return {'run': run.label, 'algo': run.variant.algo, 'options': dict(run.variant.values),
+            'learners': run.learners or 1, 'batch': run.batch}
+
+
+def scores(trial, run):
+    """Of a run that is done: held-out scores after its last epoch, bytes that learner 0 sent in all its steps.
+
+    distance   √(mean_l ‖w_l − w̄‖²) as it was last seen; 0 where all learners hold the same w
+    """
+    kinds = curves.read(path(trial, run))
+    last, steps = kinds['epoch'][-1], kinds['step']
+    distances = [0.0, *(s['consensus_distance'] for s in steps if 'consensus_distance' in s)]
+    return {'ce': last['ce'], 'fer': last['fer'], 'bytes_sent': sum(s['bytes_sent'] for s in steps),
+            'distance': distances[-1], **(recognized(trial, run) if trial.graph else {})}
+
+
+def recognized(trial, run):
+    best = Path(path(trial, run, 'decode_test', 'scoring', 'best.json'))
+    found = json.loads(best.read_text())
+    return {key: found[key] for key in ('wer', 'errors', 'words')}
+
+
+def beside(row, serial):
+    """{relative: ce/ce_serial − 1} of a run with the global batch of the serial one, else {}."""
+    alike = 'ce' in row and row['learners']*row['batch'] == serial['batch']
+    return {'relative': row['ce']/serial['ce'] - 1} if alike else {}
+
+
+def facts(trial, rows):
+    return {'store': trial.store, 'epochs': trial.epochs, 'ranks': trial.ranks, 'batch': trial.batch,
+            'training': trial.more, 'runs': rows}
+
+
+def failures(found):
+    """What the runs that failed are called."""
+    return [row['run'] for row in found['runs'] if 'failed' in row]
+
+
+def lines(found):
+    """The figures as text."""
+    yield (f'{found["store"]}: {found["epochs"]} epoch{"s"[:found["epochs"] > 1]}, {found["ranks"]} virtual learners x '
+           f'{found["batch"]} samples; hpcasr train {found["training"]}')
+    yield 'held-out cross-entropy (ce) and frame error of the consensus after the last epoch; bytes of learner 0'
+    yield table([shown(row) for row in found['runs']], COLUMNS)
+    yield from compared(found['runs'])
+
+
+def shown(row):
+    """The cells of one line of the table."""
+    forms = {'ce': '{:.4f}', 'relative': '{:+.1%}', 'distance': '{:.3g}', 'fer': '{:.1%}', 'wer': '{:.2f}'}
+    cells = {key: form.format(row[key]) if key in row else '' for key, form in forms.items()}
+    sent = f'{row["bytes_sent"]/1e6:,.1f}' if 'bytes_sent' in row else ''
+    return cells | {'run': row['run'], 'learners': str(row['learners']), 'megabytes': sent,
+                    **({'ce': 'failed'} if 'failed' in row else {})}
+
+
+def compared(rows):
+    """A line for each pair of runs that differ in nothing but their topology, the fixed ring and the random one."""
+    for one in rows:
+        for other in rows:
+            if twins(one, other):
+                yield (f'{one["algo"]}, {one["learners"]} learners: the consensus distance on a fixed ring is '
+                       f'{one["distance"]/max(other["distance"], 1e-300):.2f} times that on a random one, the held-out '
+                       f'cross-entropy of the consensus {one["ce"]/other["ce"] - 1:+.1%}')
+
+
+def twins(one, other):
+    topologies = tuple(row['options'].get('exchange.topology') for row in (one, other))
+    same = all(one[key] == other[key] for key in ('algo', 'learners', 'batch'))
+    return same and topologies == COMPARED and 'ce' in one and 'ce' in other
