@@ -18,7 +18,7 @@ from hpcasr.data.corpus import splice
 from hpcasr.errors import BadInput
 from hpcasr.model.network import build
 
-AT_ONCE = 64  # windows of a batch
+AT_ONCE = 4096  # frames of a batch of windows, without context; at least one window
 AVERAGED = 3  # checkpoints: that many are kept unless the configuration says otherwise
 
 
@@ -75,8 +75,9 @@ class Hybrid:
         window, context = self.window, min(self.context, len(x))
         if not 0 < window < len(x):
             window, context = max(len(x), 1), 0
-        for first in range(0, len(x), AT_ONCE*window):
-            last = min(first + AT_ONCE*window, len(x))
+        step = max(AT_ONCE//window, 1)*window
+        for first in range(0, len(x), step):
+            last = min(first + step, len(x))
             found = self.network.log_posteriors(*cut(x, window, context, first, last))
             y[first:last] = join(found, window, context, last - first)
         return y

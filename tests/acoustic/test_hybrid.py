@@ -51,7 +51,7 @@ def test_windows_hardly_matter(experiment):
 def test_long_audio_is_computed_in_batches(experiment, monkeypatch):
     model, frames = Hybrid(experiment/'exp/x', window=16, context=8), Store(experiment/'s.h5').frames[:405]
     expected = model.log_posteriors(frames)
-    monkeypatch.setattr(hybrid, 'AT_ONCE', 4)
+    monkeypatch.setattr(hybrid, 'AT_ONCE', 79)
     inside, log_posteriors = [], model.network.log_posteriors
     monkeypatch.setattr(model.network, 'log_posteriors', lambda x, m: inside.append(x.shape[1]) or log_posteriors(x, m))
     np.testing.assert_allclose(model.log_posteriors(frames), expected, atol=1e-5)
@@ -79,7 +79,7 @@ def test_damaged_experiments(tmp_path, spoil, line):
         open_model(tmp_path/'x')
 
 
-@pytest.mark.parametrize('text, found', [(None, (42, 21)), ('whole', (0, 0)), ('64,32', (64, 32)), ('1,0', (1, 0))])
+@pytest.mark.parametrize('text, found', [(None, (512, 21)), ('whole', (0, 0)), ('64,32', (64, 32)), ('1,0', (1, 0))])
 def test_windows_of_the_command_line(experiment, text, found):
     """The default is that of a model trained on chunks of 21 frames."""
     model = open_model(experiment/'exp/x', 'best', parse_window(None, None, text))
