@@ -25,6 +25,18 @@ def pace(network, comm, config):
     return Slowed(network, comm, slow) if slow.slows else network
 
 
+def remarks(comm, config):
+    """Lines for the log: what is not real about the times of this run, or about what it learns."""
+    s = config.simulate
+    slow = f'; slow ranks {s.slow_rank}'*bool(s.slow_rank)
+    if comm.library == 'virtual':
+        return [f'clock     simulated: a step computes for {s.pace or 1000*STEP:g} ms, messages {s.latency:g} µs at '
+                f'{s.bandwidth:g} GB/s{slow}']
+    if s.pace:
+        return [f'pace      a step sleeps {s.pace:g} ms in place of computing: nothing is learnt{slow}']
+    return [f'pace      {slow[2:]}'] if slow else []
+
+
 class Slowness:
     """By what factor this learner is slower in a step: around its mean, 1 unless simulate.slow_rank names it."""
 

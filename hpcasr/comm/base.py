@@ -96,6 +96,9 @@ class Comm:
     def barrier(self):
         """Return when every learner has come here."""
 
+    def close(self):
+        """Finish all that is under way, before the library is left.  All learners call it at the same point."""
+
     def progress(self):
         """Let the library move what is under way; called between layers, so it must be cheap."""
 

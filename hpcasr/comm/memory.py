@@ -1,5 +1,6 @@
 """Memory that several processes of one machine share."""
 
+import math
 import mmap
 import os
 
@@ -69,9 +70,9 @@ def identity(f):
 
 
 def free():
-    """Bytes of memory that this machine can give."""
+    """Bytes of memory that this machine can give; infinite where it does not say."""
     with open('/proc/meminfo') as f:
-        return next(int(line.split()[1])*1024 for line in f if line.startswith('MemAvailable'))
+        return next((int(line.split()[1])*1024 for line in f if line.startswith('MemAvailable')), math.inf)
 
 
 def address(x):

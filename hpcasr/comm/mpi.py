@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from functools import cached_property
-from itertools import count
+from itertools import chain, count
 from time import perf_counter, sleep
 
 import numpy as np
@@ -13,13 +13,13 @@ from hpcasr.comm import messages, neighbours
 from hpcasr.comm.base import Comm, require_divisor
 from hpcasr.comm.memory import LINE, share
 from hpcasr.comm.pool import Pool
+from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
 from hpcasr.comm.underway import Underway
 from hpcasr.comm.window import Window
-from hpcasr.errors import AgreedBadInput
 
-MOST = 2**31 - 1  # entries that MPI can count
 POLITE = 64  # looks at whether a peer has come (0.2 ms) before we offer the core, perhaps to that peer
 PATIENCE, NAP = 1000, 50e-6  # such looks before we sleep in between; seconds
+NUMBERS = count()  # names of exchanges
 
 
 class MPIComm(Comm):
@@ -48,6 +48,7 @@ class MPIComm(Comm):
         self.underway = Underway()
         self.family = parent.family if parent else []
         self.family.append(self.underway)
+        self.moves = parent.moves if parent else {}  # requests of exchanges under way; they keep the buffers alive
 
     # who is where
 
@@ -58,17 +59,20 @@ class MPIComm(Comm):
     @cached_property
     def machines(self):
         """[L] the machine of every learner, numbered in the order of their first learners."""
+        self.barrier()
         machine = self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
         firsts = self.mpi.allgather(machine.bcast(self.rank))
         machine.Free()
         return tuple(map(list(dict.fromkeys(firsts)).index, firsts))
 
     def split(self, colours):
+        self.barrier()  # what the library does blocks: first whoever is behind must have finished what he needs us for
         return MPIComm(self.mpi.Split(colours[self.rank], self.rank), self)
 
     def shared(self, n, dtype):
         why, memory, dtype = unshareable(self.nodes, self.machines), None, np.dtype(dtype)
         if not why:
+            self.barrier()
             node, between = self.group()
             memory, why = share(node, LINE + -(-int(n)*dtype.itemsize//LINE)*LINE, self.mpi)
         self.road = f'messages ({why})' if why else 'memory shared in a node'
@@ -122,10 +126,7 @@ class MPIComm(Comm):
 
     def slices(self, x, bounds):
         """The bounds as an array, and this learner's slice of `x`."""
-        require_flat(x)
-        bounds = np.asarray(bounds)
-        if len(bounds) != self.size + 1 or bounds[0] != 0 or bounds[-1] != x.size or (np.diff(bounds) < 0).any():
-            raise ValueError(f'{bounds.tolist()} are no bounds of {self.size} slices of {x.size} entries')
+        bounds = require_bounds(x, bounds, self.size)
         return bounds, x[bounds[self.rank]:bounds[self.rank + 1]]
 
     def after_all(self, steps):
@@ -144,13 +145,13 @@ class MPIComm(Comm):
 
     def start_exchange(self, x, to, frm):
         require_flat(x)
-        neighbours.require_peers(to, frm, self.rank, self.size)
+        require_peers(to, frm, self.rank, self.size)
         inbox = [self.pool.take(x.shape, x.dtype) for _ in frm]
         return self.exchange(self.mpi, x, to, frm, inbox, inbox, neighbours.move)
 
     def neighbourhood(self, to, frm):
         lists = tuple(self.allgather((tuple(to), tuple(frm))))
-        neighbours.require_match(lists)
+        require_match(lists)
         if self.size == 1:
             return lambda x: self.start_exchange(x, to, frm)
         if lists not in self.graphs:  # on all learners, or on none
@@ -165,11 +166,13 @@ class MPIComm(Comm):
     def exchange(self, mpi, x, to, frm, inbox, taken, move):
         """As start_exchange; `inbox` has a row for each of `frm`, in arrays `taken` from the pool."""
         tic = perf_counter()
-        signals, moves = neighbours.signal(mpi, to, frm), move(mpi, x, to, frm, inbox)
+        signals, moves, number = neighbours.signal(mpi, to, frm), move(mpi, x, to, frm, inbox), next(NUMBERS)
+        self.moves[number] = signals + moves
         self.charge(x.nbytes*len(to), len(to), perf_counter() - tic)
 
         def finish():
             self.wait(lambda: MPI.Request.Testall(signals), lambda: MPI.Request.Testall(moves))
+            del self.moves[number]
             self.lend(taken)
             return list(inbox)
         return finish
@@ -184,16 +187,25 @@ class MPIComm(Comm):
 
     def allgather(self, value):
         self.barrier()
-        return self.mpi.allgather(value)
+        tic = perf_counter()
+        values = self.mpi.allgather(value)
+        self.charge(seconds=perf_counter() - tic)
+        return values
 
     def broadcast(self, x, root=0):
         require_flat(x)
-        self.charge(x.nbytes*(self.rank == root))
+        self.charge(x.nbytes*(self.rank == root and self.size > 1))
         self.wait(lambda: True, self.mpi.Ibcast(x, root).Test)
 
     def barrier(self):
         come = self.mpi.Ibarrier().Test
         self.wait(come, come)
+
+    def close(self):
+        """As Comm.close.  Else the library, which goes on when it is left, would write into memory that is no more."""
+        moves = [*chain.from_iterable(self.moves.values())]
+        self.wait(lambda: True, lambda: MPI.Request.Testall(moves) and not any(u.jobs for u in self.family))
+        self.moves.clear()
 
     # time
 
@@ -247,11 +259,3 @@ def unshareable(nodes, machines):
     if sizes == {1}:
         return 'every node has one learner'
     return 'a node spans several machines' if len(set(zip(nodes, machines, strict=True))) > max(nodes) + 1 else ''
-
-
-def require_flat(x):
-    """ValueError unless `x` is a contiguous vector; BadInput if it has more entries than MPI can count."""
-    if x.ndim != 1 or not x.flags.c_contiguous:
-        raise ValueError(f'a contiguous vector is needed, not one of shape {x.shape} with strides {x.strides}')
-    if x.size > MOST:
-        raise AgreedBadInput(f'{x.size:,} entries cannot be sent, MPI counts {MOST:,}; train a smaller model')

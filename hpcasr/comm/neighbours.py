@@ -1,6 +1,4 @@
-"""Vectors between single learners: who may talk to whom, and how the vectors move."""
-
-from collections import Counter
+"""How vectors move between single learners."""
 
 import numpy as np
 from mpi4py import MPI
@@ -26,19 +24,3 @@ def move_on_graph(graph, x, to, frm, inbox):
     out, into = len(to), len(frm)
     places = [k*x.nbytes for k in range(into)]  # bytes: entries of all the vectors may be more than MPI counts
     return [graph.Ineighbor_alltoallw([x, [n]*out, [0]*out, [kind]*out], [inbox, [n]*into, places, [kind]*into])]
-
-
-def require_peers(to, frm, rank, size):
-    for peer in (*to, *frm):
-        if peer == rank or not 0 <= peer < size:
-            raise ValueError(f'learner {rank} of {size} cannot exchange with learner {peer}')
-
-
-def require_match(lists):
-    """ValueError unless `lists`, [L] of (to, frm), are of peers, and who sends is who is received from."""
-    for rank, (to, frm) in enumerate(lists):
-        require_peers(to, frm, rank, len(lists))
-    sent = Counter((rank, peer) for rank, (to, _) in enumerate(lists) for peer in to)
-    received = Counter((peer, rank) for rank, (_, frm) in enumerate(lists) for peer in frm)
-    for source, target in (sent - received) + (received - sent):
-        raise ValueError(f'learners {source} and {target} do not agree whether the one sends to the other')

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcasr.comm.base import Comm, add_in_order, require_divisor
+from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a message costs: latency [s], bandwidth [bytes/s].  A learner sends its messages one after the other."""
+    """What a message costs: latency [s], bandwidth [bytes/s].
+
+    A learner's link carries the bytes of one message, or of its part of one collective, after the other.
+    """
 
     latency: float = 5e-6
     bandwidth: float = 10e9
-
-    def seconds(self, nbytes, messages=1):
-        return messages*self.latency + nbytes/self.bandwidth
 
 
 class Deadlock(RuntimeError):
@@ -40,7 +41,7 @@ class World:
     schedule   'clock': the one furthest behind goes first, as in a simulation of events; 'random': any that can, which
                explores interleavings
     seed       of the choice (the order of equals, under 'clock')
-    strict     check that no vector changes while an exchange uses it
+    strict     check that no vector changes while an exchange uses it, and that at the end nothing is under way
     """
 
     def __init__(self, size, link=Link(), schedule='clock', seed=0, strict=False):
@@ -66,6 +67,8 @@ class World:
             learner.thread.join()
         if self.failure:
             raise self.failure
+        if self.strict and (self.letters or self.meetings):
+            raise AssertionError(f'{len(self.letters)} vectors and {len(self.meetings)} meetings are left under way')
         return [learner.result for learner in self.learners]
 
     def live(self, rank, work):
@@ -138,9 +141,10 @@ class VirtualComm(Comm):
 
     library = 'virtual'
 
-    def __init__(self, world, rank, members=None, parent=None):
+    def __init__(self, world, rank, members=None, parent=None, name=()):
+        """name   of the group: other groups of the same members have other ones"""
         super().__init__()
-        self.world, self.parent = world, parent
+        self.world, self.parent, self.name = world, parent, name
         self.members = tuple(range(world.size)) if members is None else members
         self.rank, self.size = self.members.index(rank), len(self.members)
         self.learner, self.nodes = world.learners[rank], (0,)*self.size
@@ -152,7 +156,9 @@ class VirtualComm(Comm):
 
     def split(self, colours):
         mine = [m for m, c in zip(self.members, colours, strict=True) if c == colours[self.rank]]
-        return VirtualComm(self.world, self.members[self.rank], tuple(mine), self)
+        self.counts['splits'] += 1
+        name = *self.name, self.counts['splits'], colours[self.rank]
+        return VirtualComm(self.world, self.members[self.rank], tuple(mine), self, name)
 
     def simulate(self, config):
         """As Comm.simulate; called by all learners together."""
@@ -191,7 +197,13 @@ class VirtualComm(Comm):
 
     # between two
 
+    def neighbourhood(self, to, frm):
+        require_match(self.allgather((tuple(to), tuple(frm))))
+        return super().neighbourhood(to, frm)
+
     def start_exchange(self, x, to, frm):
+        require_flat(x)
+        require_peers(to, frm, self.rank, self.size)
         sent = x.tobytes() if self.world.strict else None
         for peer in to:
             self.post(x.copy(), peer)
@@ -216,7 +228,7 @@ class VirtualComm(Comm):
     def key(self, source, target):
         """The name of the next vector from one to the other, as this learner counts them."""
         self.counts[source, target] += 1
-        return self.members, source, target, self.counts[source, target]
+        return self.name, source, target, self.counts[source, target]
 
     def refuse_changed(self, x, sent):
         if sent is not None and x.tobytes() != sent:
@@ -224,41 +236,55 @@ class VirtualComm(Comm):
 
     # all together
 
-    def meet(self, value, cost, result):
-        """Begin a collective of `cost` seconds after the last has come; return finish() -> result([values])."""
+    def meet(self, value, result, nbytes=0, messages=0):
+        """Begin a collective that moves so much over every link when the last has come.
+
+        Return finish() -> result([values]).
+        """
         self.counts['meetings'] += 1
-        key = self.members, self.counts['meetings']
+        key = self.name, self.counts['meetings']
         meeting = self.world.meetings.setdefault(key, Meeting(self.size))
         meeting.join(self.rank, value, self.now())
+        if not meeting.missing:
+            learners = [self.world.learners[m] for m in self.members]
+            meeting.ends = self.carry(learners, meeting.last, nbytes) + messages*self.world.link.latency
 
         def finish():
-            self.wait(lambda: meeting.complete() and meeting.last + cost, lambda: meeting.last,
-                      f'a meeting of {self.size}')
+            self.wait(lambda: meeting.ends, lambda: meeting.last, f'a meeting of {self.size}')
             if meeting.leave():
                 del self.world.meetings[key]
             return meeting.result(result)
         return finish
 
+    def carry(self, learners, now, nbytes):
+        """When `nbytes`, ready `now`, have gone over the links of all `learners` at once."""
+        if not nbytes:
+            return now
+        done = max(now, *(learner.link_free for learner in learners)) + nbytes/self.world.link.bandwidth
+        for learner in learners:
+            learner.link_free = done
+        return done
+
     def start_sum(self, x):
-        def add(vectors):
-            total = np.empty_like(vectors[0])
-            add_in_order(vectors, self.nodes, total)
-            return total
-        share = x.nbytes*(self.size - 1)/self.size
-        steps = 2*(self.size - 1)
-        self.charge(round(2*share), steps)
-        return self.summing(x, slice(None), self.meet(x.copy(), self.world.link.seconds(2*share, steps), add))
+        require_flat(x)
+        nbytes, steps = 2*x.nbytes*(self.size - 1)/self.size, 2*(self.size - 1)
+        self.charge(round(nbytes), steps)
+        return self.summing(x, slice(None), self.meet(x.copy(), self.add, nbytes, steps))
+
+    def add(self, vectors):
+        total = np.empty_like(vectors[0])
+        add_in_order(vectors, self.nodes, total)
+        return total
 
     def start_sum_slices(self, x, bounds):
-        def add(vectors):
-            totals = np.empty_like(vectors[0])
-            add_in_order(vectors, self.nodes, totals)
-            return totals
-        mine = slice(*bounds[self.rank:self.rank + 2])
-        served = np.diff(bounds).max()*x.itemsize
+        mine, nbytes = self.slices(x, bounds)
         self.charge(x.nbytes - x[mine].nbytes, int((np.diff(bounds) > 0).sum()) - (x[mine].size > 0))
-        cost = self.world.link.seconds(served*(self.size - 1))
-        return self.summing(x, mine, self.meet(x.copy(), cost, add))
+        return self.summing(x, mine, self.meet(x.copy(), self.add, nbytes, self.size > 1))
+
+    def slices(self, x, bounds):
+        """This learner's slice, and the bytes that go to or from whoever has the largest one."""
+        bounds = require_bounds(x, bounds, self.size)
+        return slice(*bounds[self.rank:self.rank + 2]), int(np.diff(bounds).max())*x.itemsize*(self.size - 1)
 
     def summing(self, x, mine, finish_meeting):
         """finish() that puts the part `mine` of the meeting's result into `x`."""
@@ -271,18 +297,18 @@ class VirtualComm(Comm):
         return finish
 
     def share_slices(self, x, bounds):
-        mine = slice(*bounds[self.rank:self.rank + 2])
-        served = np.diff(bounds).max()*x.itemsize
+        mine, nbytes = self.slices(x, bounds)
         self.charge(x[mine].nbytes*(self.size - 1), (self.size - 1)*(x[mine].size > 0))
-        x[:] = self.meet(x[mine].copy(), self.world.link.seconds(served*(self.size - 1)), np.concatenate)()
+        x[:] = self.meet(x[mine].copy(), np.concatenate, nbytes, self.size > 1)()
 
     def allgather(self, value):
-        return list(self.meet(value, self.rounds()*self.world.link.latency, list)())
+        return list(self.meet(value, list, 0, self.rounds())())
 
     def broadcast(self, x, root=0):
-        self.charge(x.nbytes*(self.rank == root))
-        cost = self.world.link.seconds(x.nbytes, self.rounds())
-        x[:] = self.meet(x.copy() if self.rank == root else None, cost, lambda values: values[root])()
+        require_flat(x)
+        self.charge(x.nbytes*(self.rank == root and self.size > 1))
+        value, nbytes = x.copy() if self.rank == root else None, x.nbytes*(self.size > 1)
+        x[:] = self.meet(value, lambda values: values[root], nbytes, self.rounds())()
 
     def barrier(self):
         self.allgather(None)
@@ -295,18 +321,17 @@ class VirtualComm(Comm):
 
 
 class Meeting:
-    """What the learners brought to a collective."""
+    """What the learners brought to a collective.
+
+    last   when the last one came so far;  ends   when all is there, None: not yet known
+    """
 
     def __init__(self, size):
         self.values, self.last, self.missing, self.inside = [None]*size, 0.0, size, size
-        self.done, self.answer = False, None
+        self.ends, self.done, self.answer = None, False, None
 
     def join(self, rank, value, now):
         self.values[rank], self.last, self.missing = value, max(self.last, now), self.missing - 1
-
-    def complete(self):
-        """True, or None: so that `complete() and time` is a time or None."""
-        return not self.missing or None
 
     def result(self, combine):
         """combine(values), made once."""

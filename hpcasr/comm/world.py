@@ -19,7 +19,10 @@ def run(work):
     comm = start()
     try:
         return work(comm)
-    except (Agreed, CheckFailed):
+    except Agreed:
+        comm.close()
+        raise
+    except CheckFailed:
         raise
     except BadInput as e:
         if comm.size == 1:

@@ -5,6 +5,8 @@ phones of three states drawn from a Markov chain, log-normal durations, Gaussian
 state to state (coarticulation), an offset and a rate per speaker, and noise that is correlated in time.
 """
 
+from functools import cache
+
 import numpy as np
 
 from hpcasr.data.corpus import Corpus
@@ -17,6 +19,7 @@ NOISE, MEMORY = 1.1, 0.6  # standard deviation of the noise; correlation of one 
 SEED = 2002_10502
 
 
+@cache  # virtual learners share it
 def corpus():
     """About 33 minutes in 720 utterances of 48 speakers: 40 features a frame, 72 targets (phone x state)."""
     rng = np.random.default_rng(SEED)

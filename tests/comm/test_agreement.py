@@ -2,10 +2,11 @@
 
 import pytest
 
+from hpcasr.comm import world
 from hpcasr.comm.base import Comm, differing, told
 from hpcasr.comm.mpi import MPIComm
 from hpcasr.comm.world import check_size
-from hpcasr.errors import AgreedBadInput, BadInput
+from hpcasr.errors import AgreedBadInput, BadInput, Diverged
 
 
 @pytest.mark.mpi
@@ -55,3 +56,15 @@ def test_one_learner_alone_sums_nothing():
     assert comm.together(lambda: 5) == 5
     with pytest.raises(AgreedBadInput):
         comm.together(check_size, 1, {'PMI_SIZE': '2'})
+
+
+def test_who_leaves_in_order_first_finishes_what_is_under_way(monkeypatch):
+    comm, closed = Comm(), []
+    monkeypatch.setattr(comm, 'close', lambda: closed.append(True))
+    monkeypatch.setattr(world, 'start', lambda: comm)
+
+    def work(comm):
+        raise Diverged('the loss is not finite')
+    with pytest.raises(Diverged):
+        world.run(work)
+    assert closed == [True]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hpcasr.comm.base import add_in_order, cuts
-from hpcasr.comm.mpi import MPIComm, require_flat
+from hpcasr.comm.mpi import MPIComm
+from hpcasr.comm.require import require_flat
 from hpcasr.errors import BadInput
 
 
@@ -231,6 +232,39 @@ def test_waiting_is_told_from_transfer():
         verb()()
         assert late or not needs or comm.waited - waited > 0.02
     assert comm.waited <= comm.seconds
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize('verb', ['split', 'shared', 'machines', 'neighbourhood'])
+def test_what_blocks_in_the_library_serves_the_others_first(verb):
+    """The odd ones finish a sum before it, the even ones behind it."""
+    comm, x = MPIComm(), np.ones(100_000)
+    if verb == 'shared':
+        comm.arrange(0)
+    verbs = {'split': lambda: comm.split([0]*comm.size), 'shared': lambda: comm.shared(10, 'float32'),
+             'machines': lambda: comm.machines, 'neighbourhood': lambda: comm.neighbourhood([], [])}
+    finish = comm.start_sum(x)
+    first, second = (finish, verbs[verb]) if comm.rank % 2 else (verbs[verb], finish)
+    first()
+    second()
+    assert (x == comm.size).all()
+
+
+@pytest.mark.mpi
+def test_nothing_is_under_way_after_close():
+    """Those who leave in the middle, all at the same point, leave no message that arrives when its memory is gone."""
+    comm = MPIComm()
+    part, ring = comm.split([0]*comm.size), ([(comm.rank + 1) % comm.size], [(comm.rank - 1) % comm.size])
+    total, x = np.ones(100_000), np.full(100_000, comm.rank)
+    comm.start_sum(total)
+    if comm.size > 1:
+        comm.start_exchange(x, *ring)
+        part.start_exchange(x, *ring)
+        part.neighbourhood(*ring)(x)
+    requests = [request for requests in comm.moves.values() for request in requests]
+    comm.close()
+    assert not any(requests) and not comm.moves and not any(underway.jobs for underway in comm.family)
+    assert (total == comm.size).all()
 
 
 @pytest.mark.mpi

@@ -182,3 +182,67 @@ def test_a_vector_that_changes_under_way_is_noticed():
         finish()
     with pytest.raises(AssertionError, match='changed a vector'):
         World(2, strict=True).run(work)
+
+
+def test_what_is_never_received_is_noticed():
+    def work(comm):
+        comm.start_exchange(np.zeros(1), [1 - comm.rank], [])()
+    with pytest.raises(AssertionError, match='2 vectors and 0 meetings are left under way'):
+        World(2, strict=True).run(work)
+
+
+def test_groups_of_the_same_members_do_not_meet():
+    """Two groups of all learners, beside the group that they were made from."""
+    def work(comm):
+        comm.barrier()
+        one, two = comm.split([0]*comm.size), comm.split([0]*comm.size)
+        peers = [(comm.rank + 1) % comm.size], [(comm.rank - 1) % comm.size]
+        finish = [c.start_exchange(np.array([k]), *peers) for k, c in enumerate((comm, one, two))]
+        sums = [np.array([k]) for k in range(3)]
+        finish += [c.start_sum(x) for c, x in zip((comm, one, two), sums, strict=True)]
+        got = [f() for f in finish[::-1]][:2:-1]
+        return [int(vectors[0][0]) for vectors in got], [int(x[0]) for x in sums]
+    assert World(3, schedule='random', strict=True).run(work) == [([0, 1, 2], [0, 3, 6])]*3
+
+
+def test_buckets_share_the_link():
+    """Cutting a sum does not make the network faster; nor do a vector and a sum pass at the same time."""
+    def whole(comm):
+        comm.sum_ordered(np.zeros(4000, np.uint8))
+        return comm.now()
+
+    def cut(comm):
+        x = np.zeros(4000, np.uint8)
+        for finish in [comm.start_sum(x[lo:lo + 1000]) for lo in range(0, 4000, 1000)]:
+            finish()
+        return comm.now()
+
+    def mixed(comm):
+        finish = comm.start_exchange(np.zeros(2000, np.uint8), [1 - comm.rank], [1 - comm.rank])
+        comm.sum_ordered(np.zeros(2000, np.uint8))
+        finish()
+        return comm.now()
+    link = Link(0.0, 1000)
+    assert World(2, link).run(whole) == World(2, link).run(cut) == World(2, link).run(mixed) == [4.0, 4.0]
+
+
+def test_one_learner_sends_nothing_in_no_time():
+    def work(comm):
+        x = np.ones(1000)
+        comm.sum_ordered(x)
+        comm.start_sum_slices(x, [0, 1000])()
+        comm.share_slices(x, [0, 1000])
+        comm.broadcast(x)
+        return comm.now(), comm.bytes_sent, comm.messages_sent, comm.seconds
+    assert World(1, Link(1.0, 1.0)).run(work) == [(0.0, 0, 0, 0.0)]
+
+
+@pytest.mark.parametrize('wrong, says', [
+    (lambda comm: comm.start_exchange(np.zeros(1), [comm.rank], []), 'cannot exchange with learner'),
+    (lambda comm: comm.start_exchange(np.zeros((2, 2)), [], []), 'a contiguous vector is needed'),
+    (lambda comm: comm.neighbourhood([1 - comm.rank], []), 'do not agree'),
+    (lambda comm: comm.start_sum(np.zeros(4)[::2]), 'a contiguous vector is needed'),
+    (lambda comm: comm.share_slices(np.zeros(4), [0, 4]), 'are no bounds of 2 slices')])
+def test_what_ranks_refuse_virtual_learners_refuse(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        World(2).run(wrong)
