@@ -28,13 +28,14 @@ demo: $(VENV)/.demo
 
 # recognition of real speech; HPCASR_DATA is the folder of the corpora (README, Tests)
 an4: $(VENV)/.demo
-	$(BIN)/hpcasr recipe $(corpus)/an4-mfcc --out exp/an4 --ranks $(RANKS) --epochs 6 --seeds 3 --realign small \
-	    --realign-epochs 10 --tempo 0.88,1.13 --systems --more 'search=--checkpoint average'
+	$(BIN)/hpcasr recipe $(corpus)/an4-mfcc --out exp/an4 --ranks $(RANKS) --epochs 4 --seeds 3 --realign small \
+	    --realign-epochs 10 --tempo 0.8,0.9,1.1,1.2 --systems --more 'search=--checkpoint average'
 
 so762: $(VENV)/.demo
-	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 6 \
-	    --realign small --realign-epochs 4 --systems --more 'first=--batch 16 --set model.dropout=0.2' \
-	    --more 'train=--batch 16 --set optim.hold=2 --set model.dropout=0.1' --more 'search=--beam 12'
+	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 3 \
+	    --realign small --realign-epochs 4 --tempo 0.9,1.1 --order 3 --systems \
+	    --more 'first=--batch 16 --set model.dropout=0.2' --more 'search=--checkpoint average' \
+	    --more 'train=--batch 16 --checkpoint-every 30000 --set optim.hold=2 --set optim.decay=0.28'
 
 corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+from collections import Counter, deque
 from time import monotonic
 
 from hpcasr import faults
@@ -29,7 +30,7 @@ class Silent:
     def silent(self, *args, **numbers):
         pass
 
-    step = more = epoch = note = result = flush = rewind = close = silent
+    step = hear = epoch = note = result = flush = rewind = close = silent
 
 
 class Recorder:
@@ -41,8 +42,9 @@ class Recorder:
 
     def __init__(self, path, config, total):
         self.path, self.every, self.total = pathlib.Path(path), config.every, total
-        self.steps, self.sums, self.place, self.printed, self.lost = 0, {}, {}, monotonic(), False
-        self.distance = None
+        self.printed, self.lost, self.distance = monotonic(), False, None
+        self.untold = deque()  # (place, seconds and bytes) of steps whose frames are not known yet
+        self.steps, self.sums, self.place = 0, Counter(), {}  # of the next line, and where it ends
         with writing(self.path/'metrics.jsonl', 'make room, or choose another --out'):
             self.metrics = open(self.path/'metrics.jsonl', 'ab', buffering=0)
         with writing(self.path/'tensorboard', 'make room, or choose another --out'):
@@ -65,33 +67,38 @@ class Recorder:
         old, self.metrics = self.metrics, open(path, 'ab', buffering=0)
         old.close()
 
-    def step(self, *, samples, epoch, lr, **numbers):
-        """One step and its numbers, as `more` takes them."""
-        self.steps, self.place = self.steps + 1, {'samples': samples, 'epoch': round(epoch, 4), 'lr': lr}
-        self.more(**numbers)
+    def step(self, *, samples, epoch, lr, told, **spent):
+        """One step: the seconds and bytes that it took here, and what has become known with it, for `hear`."""
+        self.untold.append(({'samples': samples, 'epoch': round(epoch, 4), 'lr': lr}, spent))
+        self.hear(**told)
         if self.bar is not None:
             self.bar.update(samples - self.bar.n)
         if self.steps >= self.every:
             self.flush()
 
-    def more(self, *, distance=None, **sums):
-        """`sums` (frames, loss, errors, seconds of ...) are added up until the next line.
+    def hear(self, *, behind=0, distance=None, **sums):
+        """`sums` (frames, loss, errors) over all learners, of all steps not heard of yet but the last `behind`.
+
+        These steps and what they took go into the next line, so that it tells all of the same steps.
 
         distance   between the models of the learners, of which the last counts; None: nothing new
         """
         self.distance = self.distance if distance is None else distance
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value
+        self.sums.update(sums)
+        while len(self.untold) > behind:
+            self.place, spent = self.untold.popleft()
+            self.steps += 1
+            self.sums.update(spent)
 
     def flush(self):
         """Write the line of the steps since the last one, if there are any whose frames are known."""
-        if not self.steps or not self.sums['frames']:
+        if not self.steps:
             return
         line = {**self.place, 'steps': self.steps, **means(self.sums, self.steps)}
         if self.distance is not None:
             line['consensus_distance'] = self.distance
         self.write('step', line)
-        self.steps, self.sums = 0, {}
+        self.steps, self.sums = 0, Counter()
         scores = f'ce {line["ce"]:.3f}  fer {100*line["fer"]:.1f} %'
         if self.bar is not None:
             self.bar.set_postfix_str(f'epoch {line["epoch"]:.1f} {scores}')

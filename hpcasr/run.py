@@ -8,6 +8,7 @@ import numpy as np
 from hpcasr import experiment, resume
 from hpcasr.acoustic.card import card
 from hpcasr.algorithms import get_algorithm
+from hpcasr.algorithms.about import unused
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
 from hpcasr.clock import Clock
@@ -23,7 +24,7 @@ from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
-from hpcasr.pace import pace
+from hpcasr.pace import pace, remarks
 from hpcasr.recorder import get_recorder
 
 
@@ -132,8 +133,10 @@ class Run:
              f'prior alone: {task.prior}')
         note(f'model     {self.network.describe()}; {self.algorithm.name}, {self.ranks} x {data.batch} samples of '
              f'{data.chunk} frames')
-        for line in self.algorithm.describe():
+        for line in self.algorithm.describe() + remarks(self.comm, self.config):
             note(line)
+        for option in unused(type(self.algorithm), self.config):
+            note(f'note      {option} means nothing to {self.algorithm.name}')
         for complaint in complaints:
             note(f'warning: {complaint}; falling back to the checkpoint before it')
         if start:
@@ -157,7 +160,7 @@ class Run:
         self.faulty = self.faulty or (batch if batch.fault else None)
         self.refuse()
         self.recorder.step(samples=self.work.samples, epoch=self.epoch,
-                           lr=self.schedule.rate(self.work.samples - claim.samples), **self.told(),
+                           lr=self.schedule.rate(self.work.samples - claim.samples), told=self.told(),
                            **self.clock.split())
 
     def refuse(self):
@@ -172,14 +175,14 @@ class Run:
         """What the slots hold of all learners, for the recorder."""
         slots = self.network.params.slots
         return {'frames': float(slots[FRAMES]), 'loss': float(slots[LOSS]), 'errors': float(slots[ERRORS]),
-                'distance': self.algorithm.distance}
+                'distance': self.algorithm.distance, 'behind': self.algorithm.behind}
 
     def settle(self):
         """Hear what the other learners have not told yet.  Raises as `refuse`."""
         p = self.network.params
         self.algorithm.settle(p.data, p.slots)
         self.refuse()
-        self.recorder.more(**self.told())
+        self.recorder.hear(**self.told())
 
     def diverged(self, what):
         return (f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '

@@ -90,7 +90,10 @@ class PushSum(Rule):
     targets = staticmethod(push_targets)
 
     def start(self):
-        self.mass, self.flight = np.ones(self.L, self.W.dtype), []
+        delay, sent = self.config.exchange.push_delay, self.shares()[1].sum(1)
+        self.mass = 1/(1 + delay*sent)
+        self.W = self.W*self.mass
+        self.flight = [(self.W*sent, self.mass*sent)]*delay
 
     def models(self):
         return self.W/self.mass

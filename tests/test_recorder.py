@@ -10,9 +10,10 @@ from hpcasr.errors import BadInput
 from hpcasr.recorder import Recorder, Silent, get_recorder
 
 
-def step(recorder, samples, loss=10.0):
-    recorder.step(samples=samples, epoch=samples/100, lr=0.1, frames=5, loss=loss, errors=1, seconds=0.5,
-                  exchange_seconds=0.125, waiting_seconds=0.0625, data_seconds=0.0625, bytes_sent=8)
+def step(recorder, samples, loss=10.0, **told):
+    recorder.step(samples=samples, epoch=samples/100, lr=0.1, seconds=0.5, exchange_seconds=0.125,
+                  waiting_seconds=0.0625, data_seconds=0.0625, bytes_sent=8,
+                  told={'frames': 5, 'loss': loss, 'errors': 1} | told)
 
 
 def lines(path):
@@ -35,6 +36,18 @@ def test_an_interval_is_the_mean_over_its_frames(recorder, tmp_path):
                     'frames_per_second': 10.0, 'exchange_share': 0.25, 'waiting_share': 0.125, 'data_share': 0.125,
                     'compute_share': 0.5, 'exchange_seconds': 0.125, 'waiting_seconds': 0.0625, 'data_seconds': 0.0625,
                     'compute_seconds': 0.25, 'seconds': 1.0, 'bytes_sent': 16}
+
+
+def test_a_line_tells_of_no_step_whose_frames_are_not_known(recorder, tmp_path):
+    """Sums come two steps late; what they are sums over, and the time it took, are in the same line."""
+    for samples, behind in (1, 1), (2, 2), (3, 3):
+        step(recorder, samples, loss=0.0, frames=0, errors=0, behind=behind)
+    step(recorder, 4, frames=10, errors=2, behind=2)
+    assert [line['samples'] for line in lines(tmp_path)] == [2]
+    recorder.hear(frames=10, loss=10.0, errors=2)
+    recorder.close()
+    assert [(line['samples'], line['steps'], line['seconds'], line['frames_per_second'], line['ce'])
+            for line in lines(tmp_path)] == [(2, 2, 1.0, 10.0, 1.0), (4, 2, 1.0, 10.0, 1.0)]
 
 
 def test_rewind_forgets_what_will_be_recorded_again(recorder, tmp_path):

@@ -22,6 +22,7 @@ FAMILIES = {'SC-PSGD': 'synchronous centralized parallel SGD', 'SD-PSGD': 'synch
 LETTERS = 'V: bytes of the model; L: learners (ranks). What the busiest learner sends, per step.'
 GLUED = re.compile('(?<=[−+·×/=]) | (?=[−+·×/] )|(?<=[0-9]) (?=[KMG]?B$)')  # spaces inside a formula and its value
 HELD = '\N{NO-BREAK SPACE}'
+EVERYWHERE = 'exchange.reduce', 'exchange.node_size'  # for held-out scores and the consensus, at least
 SHAPES = {'swb2000': (260, 32000)}  # features and targets that a preset was made for; else those of the built-in task
 
 
@@ -113,6 +114,13 @@ def options(about, case):
     """{key: {value, why}} of the keys that matter."""
     values = (case.config if case else Config()).flat()
     return {key: {'value': values[key], 'why': KEYS[key][1].metadata['why']} for key in about.options}
+
+
+def unused(cls, config):
+    """['exchange.topology = torus', ...]: what `config` has set that means nothing to the algorithm `cls`."""
+    usual, known = Config().flat(), {*cls.about.options, *EVERYWHERE}
+    return [f'{key} = {value}' for key, value in config.flat().items()
+            if key.startswith('exchange.') and value != usual[key] and key not in known]
 
 
 def topologies(ranks):

@@ -15,6 +15,7 @@ class Algorithm:
 
     name = None
     own_state = False  # True: every learner's state differs, and each writes its own into a checkpoint
+    behind = 0  # steps, the last ones, of which the sums have not been told yet
     distance = None  # √(mean_l ‖w_l − w̄‖²) as it was last seen; None where all learners hold the same w
 
     def __init__(self, comm, config):

@@ -29,9 +29,10 @@ class Bmuf(LocalSGD):
         messages_text='4(L − 1)/K, half of them small',
         messages=lambda L, options: 4*(L - 1)/options.exchange.period,
         options=('exchange.period', 'exchange.block_momentum', 'exchange.block_rate', 'exchange.block_update',
-                 'exchange.reduce', 'exchange.node_size', 'exchange.meet'),
+                 'exchange.reduce', 'exchange.node_size', 'exchange.meet', 'exchange.sample'),
         use='a slow network and many ranks, where averaging alone learns too little per block',
-        avoid='short runs: block momentum needs about 1/(1 − η) blocks to gather way')
+        avoid='short runs: block momentum takes about 1/(1 − η) blocks to gather way; and the learning rate of other '
+              'algorithms, which it then multiplies by as much: give a lower one')
 
     def __init__(self, comm, config):
         super().__init__(comm, config)

@@ -22,7 +22,7 @@ class LocalSGD(Replicas):
         bytes=lambda V, L, options: 2*V*(L - 1)/L/options.exchange.period,
         messages_text='4(L − 1)/K, half of them small',
         messages=lambda L, options: 4*(L - 1)/options.exchange.period,
-        options=('exchange.period', 'exchange.reduce', 'exchange.node_size', 'exchange.meet'),
+        options=('exchange.period', 'exchange.reduce', 'exchange.node_size', 'exchange.meet', 'exchange.sample'),
         use='a network so slow that one exchange in every step would dominate',
         avoid='a large K with a high learning rate, where the models drift apart between averages')
 

@@ -11,6 +11,7 @@ class Meetings:
     Between meetings the slots read zero.  What the learners said up to one meeting comes out at the next one, so none
     of them waits for a slower one that is less than `every` steps behind.
 
+    behind     steps counted here whose sums have not come out yet
     distance   √(mean_l ‖w_l − w̄‖²) at the last meeting, estimated from `sample` parameters; None: not known.  It comes
                out of a difference of sums in float64, so below 1e-8 ‖w̄‖ it is noise
     """
@@ -20,6 +21,7 @@ class Meetings:
         self.places = np.sort(np.random.default_rng(size).choice(size, min(sample, size), replace=False))
         self.ballot, self.told = np.zeros((2, SLOTS + len(self.places) + 1))  # what is counted, what is under way
         self.steps, self.finish, self.distance = 0, None, None
+        self.behind, self.asked = 0, 0  # the latter: those of them whose sums are under way
 
     def step(self, x, slots):
         """Count one step of this learner; `slots` ← the sums that have come, else zeros."""
@@ -49,7 +51,7 @@ class Meetings:
         """Put the slots of one step into the ballot."""
         self.ballot[:SLOTS] += slots
         slots[:] = 0
-        self.steps += 1
+        self.steps, self.behind = self.steps + 1, self.behind + 1
 
     @np.errstate(over='ignore')
     def send(self, x):
@@ -58,13 +60,14 @@ class Meetings:
         self.ballot[SLOTS:-1], self.ballot[-1] = sample, sample @ sample
         self.ballot, self.told = self.told, self.ballot
         self.ballot[:] = 0
+        self.asked = self.behind
         self.finish = self.comm.start_sum(self.told)
 
     def collect(self, slots):
         """Add the sums under way, if any, to `slots`."""
         if self.finish:
             self.finish()
-            self.finish = None
+            self.finish, self.behind = None, self.behind - self.asked
             slots += self.told[:SLOTS].astype(slots.dtype)
             self.distance = self.spread(self.told[SLOTS:-1], self.told[-1])
 

@@ -7,6 +7,7 @@ import numpy as np
 from hpcasr.algorithms.about import About
 from hpcasr.algorithms.replicas import Replicas
 from hpcasr.algorithms.topology import push_targets
+from hpcasr.errors import BadInput
 from hpcasr.model.params import SLOTS
 
 
@@ -17,6 +18,9 @@ class PushSum(Replicas):
     numerator x and its mass m, and sends as much to each.  What is sent in one step is added exactly τ steps later (τ
     is exchange.push_delay), and belongs to its receiver from the moment it is sent: Σ x and Σ m, with what is under
     way, stay, and their ratio is the consensus.  The network sees z.  Momentum stays with its learner.
+
+    It starts as if pushing had long gone on: of a learner's mass 1 as much is under way as will be.  Else m would halve
+    in each of the first τ steps, and a gradient would move z by 2^τ times what it should.
 
     pair     [n + 1] x and behind it m
     flight   what comes in later, a step's at a time: finish() -> [n + 1] or None
@@ -43,7 +47,18 @@ class PushSum(Replicas):
         super().bind(params, optimizer)
         self.delay, n = self.config.exchange.push_delay, params.size
         self.pair, self.spare = np.append(params.data, params.dtype.type(1)), np.empty(n + 1, params.dtype)
-        self.outbox, self.flight = np.empty((self.delay + 1, n + 1), params.dtype), deque()
+        try:
+            self.outbox = np.empty((self.delay + 1, n + 1), params.dtype)
+        except (MemoryError, ValueError):  # what NumPy says of sizes that no machine has
+            raise BadInput(f'exchange.push_delay = {self.delay}: there is no memory for so many models under way; give '
+                           'a smaller one') from None
+        self.launch()
+
+    def launch(self):
+        """Put into flight what returns in the first τ steps, so that m is what it settles at: 1/(1 + τ d/(d + 1))."""
+        d = len(self.peers()[0])
+        self.pair /= 1 + self.delay*d/(d + 1)
+        self.keep([self.pair*(d/(d + 1)) if d else None]*self.delay)
 
     def step(self, x, g, lr):
         self.update(self.pair[:-1], g, lr)

@@ -27,6 +27,10 @@ class Replicas(Algorithm):
     def distance(self):
         return self.meetings.distance
 
+    @property
+    def behind(self):
+        return self.meetings.behind
+
     def settle(self, x, slots):
         self.meetings.settle(x, slots)
 

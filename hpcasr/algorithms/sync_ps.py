@@ -20,7 +20,7 @@ class SyncPS(SyncAllreduce):
     """w ← w − a · Σ_l g_l(w) / Σ_l n_l:  servers gather the gradients, update their slice of w, and broadcast it.
 
     SC-PSGD of arXiv 2002.10502 through a parameter server (Li et al. 2014, OSDI), whose S shards lie with S of the
-    learners, evenly spread.  Momentum lives where the update happens, so each server keeps only its slice of it.  The
+    learners, evenly spread.  Momentum lives where the update happens, so a server has only that of its slice.  The
     slices of a bucket are sent as soon as the backward pass has finished its layers.
     """
 
@@ -35,7 +35,7 @@ class SyncPS(SyncAllreduce):
         messages_text='L + S − 2 per bucket, and 2(L − 1) small',
         messages=lambda L, options: L + servers(L, options) - 2 + 2*(L - 1),
         options=('exchange.servers', 'train.bucket', 'exchange.node_size'),
-        use='a baseline; with exchange.servers = 0 as many bytes as sync-allreduce, and momentum held once in all',
+        use='a baseline; with exchange.servers = 0 as many bytes as sync-allreduce, and each entry updated once in all',
         avoid='many ranks with one server, whose network link carries all gradients and all models')
 
     def __init__(self, comm, config):

@@ -245,17 +245,8 @@ def push_targets(rank, t, size):
 
     The directed exponential graph of stochastic gradient push, one peer a step: Assran et al. 2019, arXiv 1811.10792.
     """
-    return [(rank + distance) % size for distance in push_distance(t, size)]
-
-
-def push_sources(rank, t, size):
-    """Who pushes to learner `rank` at step t: [rank − 2^(t mod ⌈log2 size⌉)], [] where it is alone."""
-    return [(rank - distance) % size for distance in push_distance(t, size)]
-
-
-def push_distance(t, size):
     doublings = (size - 1).bit_length()  # ⌈log2 size⌉
-    return [1 << t % doublings] if doublings else []
+    return [(rank + (1 << t % doublings)) % size] if doublings else []
 
 
 def doubly_stochastic(T, tolerance=1e-12):

@@ -48,12 +48,13 @@ class Trial:
 def bench(comm, config, trial, note):
     """The figures, a dict, the same on every rank.  `note` takes lines for whoever watches.  Raises BadInput."""
     comm.together(choose, config)
+    comm.together(comm.arrange, config.exchange.node_size)
     with folder(comm, trial) as path:
         store = comm.first(make, path/'store.h5', trial, note)
         run = comm.together(ShortRun, path/'store.h5', config, comm, trial.steps)
-        facts = run.facts()
         before = cache.anonymous_memory(), cache.bytes_read()
         train(run)
+        facts = run.facts()
         after = cache.anonymous_memory(), cache.bytes_read()
         mine = Figures(np.diff(run.marks, axis=0), before, after, without_reading(run))
         return store | facts | summary(comm.allgather(mine))
@@ -137,8 +138,9 @@ class Again:
 
 
 class ShortRun:
-    """What train.train asks of a run.Run, over a fixed number of steps, without held-out data or checkpoints.
+    """What train.train asks of a run.Run, without held-out data or checkpoints.
 
+    steps   after which to stop; where learners do not meet in every step, at the meeting that tells all of it
     marks   [(time, seconds waited for data so far)], at the start and after every step
     """
 
@@ -151,7 +153,8 @@ class ShortRun:
         self.loader = Loader(store, chunks, self.work, config.data.seed, config.data.ahead, config.train.dtype)
         self.algorithm = get_algorithm(config.train.algo)(comm, config)
         self.network = build(config.model, store.dim, store.num_targets, config.train.dtype,
-                             get_backend(config.train.backend), self.algorithm.allocate)
+                             get_backend(config.train.backend), self.algorithm.allocate,
+                             self.algorithm.allocate_gradient)
         self.network.init(config.data.seed)
         p = self.network.params
         self.algorithm.bind(p, get_optimizer(config.optim, p.size, p.dtype, self.network.ops))
@@ -162,7 +165,7 @@ class ShortRun:
         data, store = self.config.data, self.loader.corpus
         return {'utterances': store.num_utterances, 'frames': store.num_frames, 'model': self.network.describe(),
                 'algo': self.config.train.algo, 'ranks': self.comm.size, 'batch': data.batch, 'chunk': data.chunk,
-                'ahead': data.ahead, 'steps': self.steps}
+                'ahead': data.ahead, 'steps': len(self.marks) - 1}
 
     @property
     def stop(self):
@@ -181,9 +184,12 @@ class ShortRun:
         return False
 
     def save(self):
-        """Nothing is saved, and nothing said."""
+        """Nothing is saved; nothing is left under way, nor a wish to stop that would end the next steps."""
+        p = self.network.params
+        self.algorithm.settle(p.data, p.slots)
 
-    pause = save
+    def pause(self):
+        """Nothing is said."""
 
     def end_epoch(self):
         self.work.next_epoch()

@@ -94,6 +94,15 @@ def test_numbers_follow_the_options():
     assert 'bytes' not in facts(Gossip) and facts(Gossip)['options']['exchange.period']['value'] == 8
 
 
+def test_what_is_set_for_other_algorithms_is_named():
+    config = case(exchange__topology='torus', exchange__period=4, exchange__reduce='mpi', optim__lr=2.0).config
+    found = {name: subject.unused(cls, config) for name, cls in ALGORITHMS.items()}
+    assert found['push-sum'] == ['exchange.topology = torus', 'exchange.period = 4']
+    assert found['local-sgd'] == ['exchange.topology = torus']
+    assert found['sync-decentralized'] == ['exchange.period = 4']
+    assert not any(subject.unused(cls, Config()) for cls in ALGORITHMS.values())
+
+
 def test_topologies_are_shown_where_one_is_to_be_chosen():
     text = detail(Gossip, case(8), 200)
     assert 'topology   ring of 8, fixed: 2 neighbours, ' in text

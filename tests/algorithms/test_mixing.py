@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcasr.algorithms.topology import get_topology
+from hpcasr.comm.base import Comm
 from hpcasr.comm.mpi import MPIComm
 from hpcasr.comm.virtual import World
+from hpcasr.errors import BadInput
 from tests.algorithms.problems import PLAIN, TOPOLOGIES, Player, Quadratic, live
 from tests.oracle import PushSum, oracle
 
@@ -86,6 +88,7 @@ def watched(comm, steps, targets, **how):
         player.step(t)
         a = player.algorithm
         found.append(a.pair + sum(vector for vector in a.land() if vector is not None))
+    player.algorithm.close(player.algorithm.params.data)
     return np.array(found), player.algorithm.pair[-1]
 
 
@@ -104,6 +107,24 @@ def test_pushing_keeps_the_sums_of_models_and_masses(size, delay, seed):
 def test_masses_do_differ_there():
     found = World(4).run(lambda comm: watched(comm, 12, digraph(1), options={'exchange.push_delay': 1}))
     assert len({mass for _, mass in found}) == 4
+
+
+@pytest.mark.parametrize('delay', [0, 1, 8, 200])
+@pytest.mark.parametrize('size', [1, 2, 5])
+def test_masses_are_what_they_settle_at_from_the_start(size, delay):
+    """1/(1 + τ/2): were all of it with the learner at first, it would be 2^−τ before anything came back."""
+    def masses(comm):
+        player = Player(comm, 'push-sum', Quadratic(), dtype='float32', lr=0.0, options={'exchange.push_delay': delay})
+        return [player.step(t) or float(player.algorithm.pair[-1]) for t in range(2*delay + 3)]
+    expected = 1/(1 + delay/2) if size > 1 else 1.0
+    for one in World(size).run(masses):
+        assert one == pytest.approx([expected]*len(one), rel=1e-4)
+
+
+@pytest.mark.parametrize('delay', [10**13, 10**19])
+def test_more_under_way_than_memory_holds(delay):
+    with pytest.raises(BadInput, match='smaller'):
+        Player(Comm(), 'push-sum', Quadratic(), options={'exchange.push_delay': delay})
 
 
 @given(size=st.integers(2, 5), delay=st.integers(0, 3), seed=st.integers(0, 99))

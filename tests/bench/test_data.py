@@ -39,6 +39,14 @@ def test_all_figures(bench_data, tmp_path, ranks):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.launch
+def test_algorithms_that_meet_now_and_then(bench_data):
+    """They hear of the end some steps later, all of which are counted; the steps without reading are not cut short."""
+    found = json.loads(bench_data(*SMALL, '--json', '--set', 'train.algo=sync-decentralized', '--set',
+                                  'exchange.meet=2', ranks=2).stdout)
+    assert 12 < found['steps'] <= 16 and found['step_ms_without_reading'] > 0
+
+
 def test_lines_and_a_store_that_is_kept(bench_data):
     done = bench_data(*SMALL, '--keep')
     assert [line.split()[0] for line in done.stdout.splitlines()] == [

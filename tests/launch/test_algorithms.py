@@ -32,6 +32,22 @@ def test_ranks_are_virtual_learners(train, tmp_path, variant):
     assert lines(tmp_path/'exp/virtual') == lines(tmp_path/'exp/real')
 
 
+@pytest.mark.parametrize('variant', VARIANTS, ids=' '.join)
+def test_a_line_of_metrics_tells_all_of_the_same_steps(train, tmp_path, variant):
+    """By the simulated clock a step takes 0.1 s, and the last one less; nothing is missing or counted twice."""
+    train(0, '--out', 'exp/v', *PLAN, '--algo', *variant, '--virtual', '3', '--set', 'report.every=3',
+          '--checkpoint-every', '20')
+    told = [json.loads(line) for line in (tmp_path/'exp/v/metrics.jsonl').read_text().splitlines()]
+    steps, last = [line for line in told if line['kind'] == 'step'], told[-1]
+    total = last['samples']//2
+    assert sum(line['steps'] for line in steps) == 2*-(-total//9)
+    ends, speeds = [line['samples'] for line in steps], [line['frames_per_second'] for line in steps]
+    assert ends == sorted(set(ends)) and ends[-1] == 2*total
+    assert max(speeds) < 1.5*min(speeds)
+    assert all(abs(sum(line[f'{part}_share'] for part in ('compute', 'exchange', 'waiting', 'data')) - 1) < 1e-9
+               for line in steps)
+
+
 @pytest.mark.parametrize('variant', VARIANTS[1:len(ALGORITHMS)] + [('push-sum', '--push-delay', '2')], ids=' '.join)
 def test_killed_and_resumed(train, tmp_path, variant):
     """Checkpoints every 20 of about 57 samples, steps of 9: one in the midst of a block, with messages under way."""
