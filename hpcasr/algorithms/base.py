@@ -6,6 +6,10 @@ from hpcasr.model.params import FRAMES, NONFINITE
 from hpcasr.optim.clip import clip
 
 
+def nothing(part):
+    """What happens to a part of the model beside its update."""
+
+
 class Algorithm:
     """How the replicas of the model agree.  `step` reads like the update rule of the paper.
 
@@ -34,7 +38,7 @@ class Algorithm:
         """Memory for the gradient and its slots, n entries; None: any will do."""
 
     def bind(self, params, optimizer):
-        """Take the model's Params and the `optimizer`, called as optimizer(x, g, lr, at), before the first step."""
+        """Take the model's Params and the `optimizer` before the first step."""
         self.params, self.optimizer = params, optimizer
 
     def begin(self, x):
@@ -73,20 +77,36 @@ class Algorithm:
     def load(self, state):
         self.optimizer.load(state)
 
-    def update(self, x, g, lr):
-        """x ← optimizer(x, mean gradient, lr), in place.  A gradient that is not finite changes nothing."""
-        self.descend(x, g[:x.size], g[x.size:], lr)
+    def update(self, x, g, lr, before=nothing, after=nothing):
+        """x ← optimizer(x, mean gradient, lr), in place.  A gradient that is not finite changes nothing.
+
+        before(part), after(part)   called for each part of x, a slice, just before and after its update, while it is in
+                                    the cache; they may change x in it
+        """
+        self.descend(x, g[:x.size], g[x.size:], lr, 0, before, after)
 
     @np.errstate(over='ignore', invalid='ignore')  # a model that diverged is seen by its loss
-    def descend(self, x, g, slots, lr, at=0):
+    def descend(self, x, g, slots, lr, at, before=nothing, after=nothing):
         """As update, for x and g that begin at entry `at` of the model."""
-        if slots[NONFINITE]:
-            return
-        np.divide(g, max(slots[FRAMES], 1), out=g)
-        if self.config.optim.clip:
+        sound, frames = not slots[NONFINITE], max(slots[FRAMES], 1)
+        if sound and self.config.optim.clip:
+            np.divide(g, frames, out=g)
             self.clip(g)
-        self.optimizer(x, g, lr, at)
+            frames = 1
+        if sound:
+            self.optimizer.begin()
+        for part in parts(x.size, self.optimizer.ops.block):
+            before(part)
+            if sound:
+                np.divide(g[part], frames, out=g[part])
+                self.optimizer.part(x[part], g[part], lr, at + part.start)
+            after(part)
 
     def clip(self, g):
         """g ← g, no longer than the configuration says."""
         clip(g, self.config.optim.clip)
+
+
+def parts(n, block):
+    """Slices of `block` entries that cover n."""
+    return (slice(lo, min(lo + block, n)) for lo in range(0, n, block))

@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 
 from hpcasr.algorithms.about import About
+from hpcasr.algorithms.base import parts
 from hpcasr.algorithms.replicas import Replicas
 from hpcasr.algorithms.topology import push_targets
 from hpcasr.errors import BadInput
@@ -61,31 +62,34 @@ class PushSum(Replicas):
         self.keep([self.pair*(d/(d + 1)) if d else None]*self.delay)
 
     def step(self, x, g, lr):
-        self.update(self.pair[:-1], g, lr)
-        self.push()
-        while len(self.flight) > self.delay:
-            self.absorb(self.flight.popleft()())
-        np.divide(self.pair[:-1], self.pair[-1], out=x)
-        self.t += 1
-        self.meetings.step(x, g[-SLOTS:])
-
-    def push(self):
-        """Keep one share of (x, m), and send the others."""
         to, frm = self.peers()
         share = self.outbox[self.t % len(self.outbox)]  # untouched until the receivers have it
-        np.divide(self.pair, len(to) + 1, out=share)
-        np.copyto(self.pair, share)
+
+        def halve(part):
+            np.divide(self.pair[part], len(to) + 1, out=share[part])
+            np.copyto(self.pair[part], share[part])
+        self.update(self.pair[:-1], g, lr, after=halve)
+        halve(slice(-1, None))
         finish = self.comm.start_exchange(share, to, frm)
         self.flight.append(lambda: sum_up(finish()))
+        came = self.flight.popleft()() if len(self.flight) > self.delay else None
+        self.absorb(came, x)
+        self.t += 1
+        self.meetings.step(x, g[-SLOTS:])
 
     def peers(self):
         """(to whom this learner pushes, who pushes to it) at this step."""
         rank, L = self.comm.rank, self.comm.size
         return self.targets(rank, self.t, L), [k for k in range(L) if rank in self.targets(k, self.t, L)]
 
-    def absorb(self, came):
+    def absorb(self, came, x):
+        """Add what came, if anything, to the pair; x ← z."""
         if came is not None:
-            self.pair += came
+            self.pair[-1:] += came[-1:]
+        for part in parts(x.size, self.optimizer.ops.block):
+            if came is not None:
+                self.pair[part] += came[part]
+            np.divide(self.pair[part], self.pair[-1], out=x[part])
 
     def land(self):
         """Wait for all that is under way, and keep it until its time has come; -> [what came, or None]."""

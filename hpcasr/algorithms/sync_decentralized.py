@@ -59,7 +59,7 @@ class SyncDecentralized(Replicas):
     def step(self, x, g, lr):
         weights = self.topology.weights(self.comm.rank, self.t)
         models = dict(zip(self.peers()[1], self.finish(), strict=True)) | {self.comm.rank: x}
-        self.mix(x, [models[peer] for peer in weights], list(weights.values()))
-        self.update(x, g, lr)
+        models, weights = [models[peer] for peer in weights], list(weights.values())
+        self.update(x, g, lr, before=lambda part: self.mix(x[part], [model[part] for model in models], weights))
         self.t += 1
         self.meetings.step(x, g[-SLOTS:])

@@ -9,6 +9,7 @@ class Ops:
     """Operations with a gradient return (y, backward); backward(dy, *gradients) assigns `gradients` and returns dx."""
 
     name = 'reference'
+    block = 1 << 15  # entries of flat vectors to work on at a time: the next operation finds them in the cache
 
     def asarray(self, x, dtype=None):
         """`x`, from the host, where this backend computes."""

@@ -10,7 +10,7 @@ class Adam:
 
     m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ) after t steps; in place on flat vectors of n entries.
 
-    at   entry of m and v at which x and g, which may be parts, begin
+    A step is one call; or `begin`, and then `part` for parts that together are x, of which the first entry is `at`.
     """
 
     name = 'adam'
@@ -20,8 +20,15 @@ class Adam:
         self.m, self.v = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.zeros(n, dtype))
         self.scratch = ops.asarray(np.empty(min(n, BLOCK), dtype))
 
-    def __call__(self, x, g, lr, at=0):
+    def __call__(self, x, g, lr):
+        self.begin()
+        self.part(x, g, lr, 0)
+
+    def begin(self):
+        """Count a step."""
         self.t += 1
+
+    def part(self, x, g, lr, at):
         part = slice(at, at + x.size)
         self.ops.adam(x, g, self.m[part], self.v[part], self.t, lr, self.beta1, self.beta2, self.epsilon, self.scratch)
 

@@ -8,7 +8,7 @@ BLOCK = 1 << 14  # entries of the scratch: x, g, v and it stay in the L2 cache
 class SGD:
     """v ← momentum v + g;  x ← x − lr v  (Polyak 1964), in place on flat vectors of n entries.
 
-    at   entry of v at which x and g, which may be parts, begin
+    A step is one call; or `begin`, and then `part` for parts that together are x, of which the first entry is `at`.
     """
 
     name = 'sgd'
@@ -17,7 +17,14 @@ class SGD:
         self.ops, self.momentum = ops, momentum
         self.v, self.scratch = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.empty(min(n, BLOCK), dtype))
 
-    def __call__(self, x, g, lr, at=0):
+    def __call__(self, x, g, lr):
+        self.begin()
+        self.part(x, g, lr, 0)
+
+    def begin(self):
+        """Nothing is counted."""
+
+    def part(self, x, g, lr, at):
         self.ops.sgd(x, g, self.v[at:at + x.size], lr, self.momentum, self.scratch)
 
     def forget(self):

@@ -73,7 +73,8 @@ def test_a_part_is_updated_as_in_the_whole(name, at, make_optimizer):
     x, y = np.ones(40), np.ones(40)
     for s in range(3):
         whole(x, g[s], 0.1)
-        part(y[at:at + 20], g[s, at:at + 20], 0.1, at)
+        part.begin()
+        part.part(y[at:at + 20], g[s, at:at + 20], 0.1, at)
     assert np.array_equal(y[at:at + 20], x[at:at + 20]) and (np.delete(y, np.s_[at:at + 20]) == 1).all()
     assert all((np.delete(v, np.s_[at:at + 20]) == 0).all() for v in part.state().values() if v.ndim)
 
