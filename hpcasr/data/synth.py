@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import wait
@@ -135,8 +135,9 @@ def children(tasks, jobs):
     try:
         for name, function in tasks:
             process = fork.Process(target=child, args=(os.getpid(), function))
-            process.start()
-            running[process] = name
+            with later(signal.SIGINT, signal.SIGTERM):
+                process.start()
+                running[process] = name  # or nobody would kill it, and Python's exit would wait for its end
             if len(running) >= jobs:
                 yield from ended(running)
         while running:
@@ -145,6 +146,20 @@ def children(tasks, jobs):
         for process in running:
             process.kill()  # it has nothing to tidy
             process.join()
+
+
+@contextmanager
+def later(*numbers):
+    """These signals come when the block is over.  (A mask would not do: another thread may take them.)"""
+    noted = []
+    before = {number: signal.signal(number, lambda number, _frame: noted.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in noted:
+            signal.raise_signal(number)
 
 
 def child(parent, function):

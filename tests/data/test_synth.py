@@ -1,5 +1,6 @@
 import errno
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -317,6 +318,20 @@ def test_at_most_so_many_at_once(tmp_path):
         (tmp_path/f'{i}').unlink()
     assert sorted(children([(i, partial(note, i)) for i in range(20)], 3)) == list(range(20))
     assert max(int(p.read_text()) for p in tmp_path.iterdir()) <= 3
+
+
+def test_a_signal_in_the_midst_of_a_start_comes_after_it(monkeypatch):
+    """An interrupt between fork and the note of it left a child for whose end Python's exit waited."""
+    fork = multiprocessing.get_context('fork').Process
+    start = fork.start
+
+    def interrupted(self):
+        start(self)
+        os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(fork, 'start', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(children([('long', partial(time.sleep, 1000))], 2))
+    assert not multiprocessing.active_children()
 
 
 @spoken
