@@ -4,6 +4,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
+from hpcasr.comm.onesided import Window
 from hpcasr.errors import AgreedBadInput, BadInput
 
 
@@ -81,6 +82,13 @@ class Comm:
     def neighbourhood(self, to, frm):
         """start(x), as start_exchange(x, to, frm), for peers that stay; called by all learners together."""
         return lambda x: self.start_exchange(x, to, frm)
+
+    def window(self, n, dtype, counters=0):
+        """`n` entries (onesided.Window) of this learner that all others can reach; called by all learners together.
+
+        Raises BadInput on every learner where there is not the memory for it.
+        """
+        return Window(self, n, dtype, counters)
 
     def split(self, colours):
         """The Comm of the learners with this one's colour, in learner order; `colours` [L] is the same on all."""

@@ -14,6 +14,7 @@ from hpcasr.comm.base import Comm, require_divisor
 from hpcasr.comm.memory import LINE, share
 from hpcasr.comm.pool import Pool
 from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
+from hpcasr.comm.rma import MPIWindow
 from hpcasr.comm.underway import Underway
 from hpcasr.comm.window import Window
 
@@ -49,6 +50,7 @@ class MPIComm(Comm):
         self.family = parent.family if parent else []
         self.family.append(self.underway)
         self.moves = parent.moves if parent else {}  # requests of exchanges under way; they keep the buffers alive
+        self.exposed = parent.exposed if parent else []  # one-sided windows, in the order in which they were made
 
     # who is where
 
@@ -183,6 +185,14 @@ class MPIComm(Comm):
             self.pool.give(array)
         self.lent = arrays
 
+    # one-sided
+
+    def window(self, n, dtype, counters=0):
+        if self.size == 1:
+            return super().window(n, dtype, counters)
+        self.exposed.append(MPIWindow(self, n, dtype, counters))
+        return self.exposed[-1]
+
     # all together
 
     def allgather(self, value):
@@ -206,6 +216,8 @@ class MPIComm(Comm):
         moves = [*chain.from_iterable(self.moves.values())]
         self.wait(lambda: True, lambda: MPI.Request.Testall(moves) and not any(u.jobs for u in self.family))
         self.moves.clear()
+        for window in list(self.exposed):
+            window.close()
 
     # time
 

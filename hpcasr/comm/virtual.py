@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcasr.comm.base import Comm, add_in_order, require_divisor
 from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
+from hpcasr.comm.virtual_window import VirtualWindow
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class World:
     schedule   'clock': the one furthest behind goes first, as in a simulation of events; 'random': any that can, which
                explores interleavings
     seed       of the choice (the order of equals, under 'clock')
-    strict     check that no vector changes while an exchange uses it, and that at the end nothing is under way
+    strict     check that no vector changes while an exchange uses it, that nobody waits for messages while it holds a
+               lock, and that at the end nothing is under way
     """
 
     def __init__(self, size, link=Link(), schedule='clock', seed=0, strict=False):
@@ -125,6 +127,7 @@ class Learner:
         self.turn, self.thread = threading.Semaphore(0), None
         self.clock, self.link_free, self.done, self.result = 0.0, 0.0, False, None
         self.possible, self.what = lambda: 0.0, 'its start'
+        self.windows = []
 
 
 @dataclass
@@ -185,6 +188,8 @@ class VirtualComm(Comm):
 
     def wait(self, possible, came, what):
         """Wait for what becomes possible() and for which the last peer came() at some time; charge it."""
+        if self.world.strict and any(window.held for window in self.learner.windows):
+            raise AssertionError(f'learner {self.rank} waits for {what} while it holds a lock')
         tic = self.now()
         self.world.give_way(self.learner, possible, what)
         self.charge(seconds=self.now() - tic, waited=max(0.0, came() - tic))
@@ -233,6 +238,11 @@ class VirtualComm(Comm):
     def refuse_changed(self, x, sent):
         if sent is not None and x.tobytes() != sent:
             raise AssertionError(f'learner {self.rank} changed a vector while an exchange used it')
+
+    # one-sided
+
+    def window(self, n, dtype, counters=0):
+        return VirtualWindow(self, n, dtype, counters)
 
     # all together
 
