@@ -329,8 +329,12 @@ def test_a_signal_in_the_midst_of_a_start_comes_after_it(monkeypatch):
         start(self)
         os.kill(os.getpid(), signal.SIGINT)
     monkeypatch.setattr(fork, 'start', interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        list(children([('long', partial(time.sleep, 1000))], 2))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # another test may have left another one
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(children([('long', partial(time.sleep, 30))], 2))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not multiprocessing.active_children()
 
 
