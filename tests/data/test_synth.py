@@ -342,7 +342,8 @@ def test_a_signal_in_the_midst_of_a_start_comes_after_it(monkeypatch):
 @pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_nothing(number, status, tmp_path):
     command = [sys.executable, '-m', 'hpcasr', 'data', 'synth', str(tmp_path/'demo'), '--hours', '100', '--nj', '2']
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell lets its background jobs ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob('*/audio/*/*.wav')) and time.monotonic() < deadline:
         time.sleep(0.05)
