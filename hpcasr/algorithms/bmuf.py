@@ -1,8 +1,9 @@
 """Block momentum: what K local steps of all learners have gained is filtered like a gradient."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from hpcasr.algorithms.about import About
 from hpcasr.algorithms.local_sgd import LocalSGD
 from hpcasr.errors import BadInput
 
@@ -19,15 +20,11 @@ class Bmuf(LocalSGD):
     """
 
     name = 'bmuf'
-    about = About(
+    about = replace(
+        LocalSGD.about,
         family='BMUF',
         rule='every K steps G = mean_l w_l − base; D ← η·D + ζ·G; W ← W + D; w_l ← base = W + η·D (or W)',
         cites='Chen and Huo 2016, ICASSP, doi 10.1109/ICASSP.2016.7472805',
-        exchanges='models, averaged over all ranks every K steps',
-        bytes_text='2V(L − 1)/(L·K)',
-        bytes=lambda V, L, options: 2*V*(L - 1)/L/options.exchange.period,
-        messages_text='4(L − 1)/K, half of them small',
-        messages=lambda L, options: 4*(L - 1)/options.exchange.period,
         options=('exchange.period', 'exchange.block_momentum', 'exchange.block_rate', 'exchange.block_update',
                  'exchange.reduce', 'exchange.node_size', 'exchange.meet', 'exchange.sample'),
         use='a slow network and many ranks, where averaging alone learns too little per block',
