@@ -18,7 +18,7 @@ def pace(network, comm, config):
     """`network`, whose gradient takes as long as config.simulate says.  Raises BadInput."""
     slow = Slowness(config.simulate, comm.rank, comm.size)
     step = config.simulate.pace/1000
-    if comm.library == 'virtual':
+    if comm.simulated:
         return Simulated(network, comm, slow, (step or STEP)/config.data.batch)
     if step:
         return Asleep(network, comm, slow, step/config.data.batch)
@@ -29,7 +29,7 @@ def remarks(comm, config):
     """Lines for the log: what is not real about the times of this run, or about what it learns."""
     s = config.simulate
     slow = f'; slow ranks {s.slow_rank}'*bool(s.slow_rank)
-    if comm.library == 'virtual':
+    if comm.simulated:
         return [f'clock     simulated: a step computes for {s.pace or 1000*STEP:g} ms, messages {s.latency:g} µs at '
                 f'{s.bandwidth:g} GB/s{slow}']
     if s.pace:

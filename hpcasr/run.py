@@ -148,7 +148,7 @@ class Run:
 
     @property
     def ranks(self):
-        kind = 'virtual learner' if self.comm.library == 'virtual' else 'rank'
+        kind = 'virtual learner' if self.comm.simulated else 'rank'
         return f'{self.comm.size} {kind}{"s"[:self.comm.size > 1]}'
 
     @property

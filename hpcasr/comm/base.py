@@ -14,6 +14,7 @@ class Comm:
     rank, size     this learner, of how many
     nodes          [L] node of every learner, numbered from 0 in the order of their first learners
     library        what carries the messages, with its version
+    simulated      whether the learner lives by a simulated clock
     road           how vectors of `shared` are summed, in words
     bytes_sent     payload handed to the network so far
     messages_sent  messages so far; a collective counts as those of the algorithm that ALGORITHMS' cost models name
@@ -23,7 +24,7 @@ class Comm:
 
     rank, size = 0, 1
     nodes = (0,)
-    library, road = 'none', 'none'
+    library, road, simulated = 'none', 'none', False
 
     def __init__(self):
         self.bytes_sent, self.messages_sent, self.seconds, self.waited = 0, 0, 0.0, 0.0

@@ -142,7 +142,7 @@ class Letter:
 class VirtualComm(Comm):
     """Some learners of a World, seen from one of them; `members` are their numbers in the World."""
 
-    library = 'virtual'
+    library, simulated = 'virtual', True
 
     def __init__(self, world, rank, members=None, parent=None, name=()):
         """name   of the group: other groups of the same members have other ones"""
