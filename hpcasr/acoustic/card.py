@@ -25,7 +25,7 @@ def card(corpus, chunk, recurrent):
     """
     tree, lexicon = (getattr(corpus, what, None) for what in ('tree', 'lexicon'))
     return {'format': FORMAT[0], 'version': FORMAT[1], 'columns': int(corpus.frames.shape[1]),
-            'splice': list(corpus.splice), 'frontend': getattr(corpus, 'frontend', {}), 'window': max(WINDOW, 2*chunk),
+            'splice': list(corpus.splice), 'frontend': corpus.frontend, 'window': max(WINDOW, 2*chunk),
             'context': chunk*recurrent, 'counts': corpus.counts().tolist(), 'target_names': list(corpus.target_names),
             'tree': tree and tree.dumps(), 'lexicon': lexicon and lexicon.dumps()}
 
