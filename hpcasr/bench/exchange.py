@@ -92,7 +92,7 @@ def ways(comm, n):
     own, L = np.zeros(n, DTYPE), comm.size
     ring, twice, one = get_topology('ring', L).receivers(comm.rank), 2*(L - 1)/L, np.array([0] + [n]*L)
     near = comm.neighbourhood(ring, ring)
-    return [Way(f'sum: {getattr(comm, "road", "alone")}', shared, summed(comm.start_sum, shared), None, twice),
+    return [Way(f'sum: {comm.road}', shared, summed(comm.start_sum, shared), None, twice),
             Way('sum: messages', own, summed(comm.start_sum, own), None, twice),
             Way('sum: MPI\'s own', own, summed(comm.start_library_sum, own), None, twice),
             Way('sum: a server per rank', own, lambda: through_servers(comm, own, cuts(n, L)), None, twice),
