@@ -328,7 +328,7 @@ world.run(work)
 def test_a_job_that_ends_early_gives_its_windows_back(hpcasr, tmp_path):
     (tmp_path/'agreed.py').write_text(AGREED)
     done = hpcasr(ranks=2, script=['agreed.py'])
-    assert done.stdout.split('\n')[:2] == ['in order']*2 and 'rcache' not in done.stderr
+    assert done.stdout.count('in order') == 2 and 'rcache' not in done.stderr
 
 
 @pytest.mark.launch
