@@ -32,7 +32,7 @@ an4: $(VENV)/.demo
 	    --realign-epochs 10 --tempo 0.8,0.9,1.1,1.2 --systems --more 'search=--checkpoint average'
 
 so762: $(VENV)/.demo
-	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 3 \
+	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 4 \
 	    --realign small --realign-epochs 4 --tempo 0.9,1.1 --order 3 --systems \
 	    --more 'first=--batch 16 --set model.dropout=0.2' --more 'search=--checkpoint average' \
 	    --more 'train=--batch 16 --checkpoint-every 30000 --set optim.hold=2 --set optim.decay=0.28'
