@@ -75,7 +75,20 @@ class Exchange:
     block_rate: float = key(1.0, 'of bmuf (zeta)', least=0)
     block_update: str = key('nesterov', 'of bmuf: where the next block starts', ('nesterov', 'classic'))
     push_delay: int = key(0, 'steps that a message of push-sum is under way (tau)', least=0)
-    servers: int = key(1, 'ranks among which sync-ps shards the parameters; 0: all', least=0)
+    servers: int = key(-1, 'ranks among which parameter servers shard the parameters; 0: all; -1: 1 for sync-ps, all '
+                       'for asynchronous algorithms', least=-1)
+    assign: str = key('counter', 'samples of asynchronous algorithms: to whoever is free, by a shared counter, or in '
+                      'fixed shares', ('counter', 'static'))
+    progress: str = key('poll', 'what serves the other ranks while this one computes: calls between layers, or a '
+                        'thread', ('poll', 'thread'))
+    max_staleness: int = key(-1, 'updates that others may make between the pull and the push of a rank, in async-ps; '
+                             '-1: any number', least=-1)
+    staleness_rate: bool = key(False, 'divide the rate of an update of async-ps by its staleness')
+    delay_compensation: float = key(0.0, 'lambda of async-ps: g + lambda g^2 (w - w where g was taken); 0: none',
+                                    least=0)
+    push_every: int = key(1, 'steps of a rank between its pushes to asynchronous servers (n_push)', least=1)
+    pull_every: int = key(1, 'steps of a rank between its pulls from asynchronous servers (n_fetch)', least=1)
+    elastic: float = key(-1.0, 'elasticity alpha of easgd; -1: 0.9/ranks', least=-1)
     reduce: str = key('ordered', 'sums: in rank order, the same bits under every MPI; or as the MPI library likes',
                       ('ordered', 'mpi'))
     node_size: int = key(0, 'ranks of a node; 0: those of one machine', least=0)

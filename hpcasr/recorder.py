@@ -129,7 +129,8 @@ class Recorder:
     def write(self, kind, numbers):
         self.attempt(self.metrics.write, (json.dumps({'kind': kind, **numbers}) + '\n').encode())
         if self.events is not None:
-            values = {f'{kind}/{name}': value for name, value in numbers.items() if name != 'samples'}
+            values = {f'{kind}/{name}': value for name, value in numbers.items()
+                      if name != 'samples' and not isinstance(value, dict)}
             self.attempt(self.events.scalars, values, numbers['samples'])
 
     def attempt(self, write, *args):

@@ -12,15 +12,17 @@ from hpcasr.algorithms.about import unused
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
 from hpcasr.clock import Clock
+from hpcasr.comm import selftest
 from hpcasr.comm.base import nothing
 from hpcasr.data.augment import get_masks
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
-from hpcasr.data.work import StaticWork
+from hpcasr.data.work import StaticWork, get_work
 from hpcasr.errors import BadInput, Diverged
 from hpcasr.evaluate import Scores, evaluate
+from hpcasr.journal import facts, get_journal
 from hpcasr.model.network import build
-from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE
+from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE, STOP
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
@@ -35,7 +37,9 @@ class Request:
     store, dev   paths of stores; store None: the built-in task; dev None: some speakers are held out
     out          directory of the experiment
     resume       '' start anew; 'auto' the newest good checkpoint in `out`, if any; else the path of a checkpoint
-    force        replace an experiment that is in `out`
+    force        replace an experiment that is in `out`, and a record
+    record       path of a file to which the order of all changes is written
+    replay       path of such a file, which is repeated
     """
 
     store: str | None
@@ -43,6 +47,8 @@ class Request:
     out: str
     resume: str = ''
     force: bool = False
+    record: str = ''
+    replay: str = ''
 
 
 class Run:
@@ -53,15 +59,18 @@ class Run:
 
     def __init__(self, request, config, comm, stop):
         self.request, self.config, self.comm, self.stop = request, config, comm, stop
-        self.out, self.faulty = pathlib.Path(request.out), None
+        self.out, self.faulty, self.met = pathlib.Path(request.out), None, 0  # the latter: meeting points so far
         self.versions = experiment.versions() | {'ranks': comm.size}
         comm.compare({**self.versions, **config.flat(), **asdict(request)})
         comm.together(self.choose)
+        if self.algorithm.asynchronous and not comm.simulated:
+            selftest.run(comm)
         self.task = comm.together(open_task, request.store, request.dev, config.data, comm.size)
         comm.together(self.build)
         comm.compare({'store': self.task.corpus.digest, 'dev store': self.task.dev.digest, **self.network.shape()})
         comm.first(experiment.claim, request)
         start = self.find_start()
+        self.journal.begin(comm, facts(config, self.work.total, self.task.corpus.digest, comm.size), self.met, request)
         # from here on something is written
         comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library},
                    card(self.task.corpus, config.data.chunk, self.network.model.kind != 'dnn'))
@@ -75,6 +84,10 @@ class Run:
         self.ops = get_backend(self.config.train.backend)
         self.comm.arrange(self.config.exchange.node_size)
         self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
+        self.journal = self.algorithm.journal = get_journal(self.request)
+        if (self.request.record or self.request.replay) and not self.algorithm.asynchronous:
+            raise BadInput(f'--record and --replay: {self.algorithm.name} takes the same steps in every run; leave '
+                           'them out')
 
     def build(self):
         """Model, optimizer, schedule, and who reads what."""
@@ -89,7 +102,7 @@ class Run:
         p = self.network.params
         self.algorithm.bind(p, get_optimizer(config.optim, p.size, dtype, self.ops))
         self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(task.chunks))
-        self.work = self.share(task.chunks)
+        self.work = get_work(self.algorithm, len(task.chunks), config, self.comm)
         self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype,
                              self.comm.now, get_masks(config.data, task.corpus))
         self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype)
@@ -124,7 +137,7 @@ class Run:
         self.schedule.load(part(state, 'schedule'))
         self.work.load(part(state, 'work'))
         self.scores = Scores(**part(state, 'scores'))
-        self.began = self.work.consumed
+        self.began, self.met = self.work.consumed, manifest.get('met', 0)
 
     def announce(self, start, manifest, complaints):
         """Show what is about to happen."""
@@ -160,7 +173,7 @@ class Run:
         self.faulty = self.faulty or (batch if batch.fault else None)
         self.refuse()
         self.recorder.step(samples=self.work.samples, epoch=self.epoch,
-                           lr=self.schedule.rate(self.work.samples - claim.samples), told=self.told(),
+                           lr=self.schedule.rate(claim.at), told=self.told(),
                            **self.clock.split())
 
     def refuse(self):
@@ -188,18 +201,27 @@ class Run:
         return (f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '
                 f'{self.out} is good: lower --lr, or set optim.clip, and start again')
 
-    def due(self, claim):
-        """Whether this step reaches the next checkpoint: a function of global samples, never of local time or steps."""
-        every, samples = self.config.checkpoint.every, self.work.samples
-        crossed = every and samples//every > (samples - claim.samples)//every
-        return crossed and self.work.consumed < self.work.total  # at an epoch's end there will be one anyway
+    def meet(self):
+        """What all learners do at a meeting point: agree, score, checkpoint; whether they stop here."""
+        stop = bool(self.network.params.slots[STOP])
+        self.settle()
+        stop = stop or bool(self.network.params.slots[STOP])
+        self.work.meet()
+        self.journal.meet(self.comm)
+        self.met += 1
+        if self.work.over and not stop:
+            self.end_epoch()
+        else:
+            self.save()
+        if stop:
+            self.pause()
+        return stop
 
     def save(self, ce=None):
         """Checkpoint, with the held-out cross-entropy of just these parameters if it is known.
 
         Raises Diverged, on all learners, rather than save parameters that are not finite.
         """
-        self.settle()
         self.recorder.flush()
         x = self.algorithm.consensus(self.network.params.data)
         if not np.isfinite(x).all():
@@ -208,7 +230,8 @@ class Run:
                           scores=asdict(self.scores))
         exchange = prefixed(algorithm=self.algorithm.state())
         own = exchange | prefixed(params=self.network.params.state()) if self.algorithm.own_state else {}
-        self.checkpoints.save(self.work.samples, shared if own else shared | exchange, own, self.facts() | {'ce': ce})
+        facts = self.facts() | {'ce': ce, 'met': self.met}
+        self.checkpoints.save(self.work.samples, shared if own else shared | exchange, own, facts)
         self.clock.split()
 
     def facts(self):
@@ -218,17 +241,16 @@ class Run:
 
     def end_epoch(self):
         """Score the held-out data, tell the schedule, checkpoint."""
-        self.settle()
-        shares = self.clock.epoch()
+        shares, told = self.clock.epoch(), self.algorithm.told()
         speed = self.task.chunks.frames*(1 - self.began/self.work.total)/shares.seconds
         x = self.algorithm.consensus(self.network.params.data)
         self.scores = scores = evaluate(self.network, x, self.dev_loader, self.comm)
         self.schedule.observe(scores.ce)
         self.work.next_epoch()
         self.began = 0
-        self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, **asdict(scores),
+        self.recorder.epoch(samples=self.work.samples, epoch=self.work.epoch, **asdict(scores), **told,
                             text=f'epoch {self.work.epoch}/{self.config.train.epochs}  held out {scores}  '
-                                 f'{speed:,.0f} frames/s  {shares}')
+                                 f'{speed:,.0f} frames/s  {shares}{remark(told)}')
         self.save(scores.ce)
         self.clock.epoch()
 
@@ -249,3 +271,11 @@ class Run:
         self.recorder.result(f'train     {self.network.describe()}, {self.algorithm.name}, {self.ranks}, '
                              f'{self.work.epoch} epochs  held out {self.scores}')
         self.recorder.result(f'exp       {self.out}')
+
+
+def remark(told):
+    """What an asynchronous algorithm has told of an epoch, behind the line of its scores."""
+    if not told:
+        return ''
+    rejected = f'  {told["rejected"]} updates rejected, not finite'*bool(told['rejected'])
+    return f'  staleness {told["staleness_mean"]:.1f}, at most {told["staleness_max"]}{rejected}'

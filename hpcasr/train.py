@@ -6,7 +6,10 @@ DONE, START_ME_AGAIN = 0, 75
 
 
 def train(run):
-    """Train until all epochs are done (returns 0), or until a rank was asked to stop: checkpoint, return 75."""
+    """Train until all epochs are done (returns 0), or until a rank was asked to stop: checkpoint, return 75.
+
+    The loader ends where all learners meet: at the end of an epoch, and where a checkpoint is due.
+    """
     p, algorithm, work = run.network.params, run.algorithm, run.work
     x, g = p.data, p.gradient
     while work.epoch < run.config.train.epochs:
@@ -14,15 +17,12 @@ def train(run):
             algorithm.begin(x)
             run.network.loss_and_grad(batch, ready=algorithm.ready, seed=run.config.data.seed)
             p.slots[STOP], p.slots[FAULT] = bool(run.stop), bool(batch.fault)
-            algorithm.step(x, g, run.schedule.rate(work.samples))
+            algorithm.step(x, g, run.schedule.rate(claim.at))
             work.finish(claim)
             run.record(claim, batch)
-            stop = p.slots[STOP]
-            if stop or run.due(claim):
-                run.save()
-            if stop:
-                run.pause()
-                return START_ME_AGAIN
-        run.end_epoch()
+            if p.slots[STOP] and work.halt():
+                break
+        if run.meet():
+            return START_ME_AGAIN
     run.finish()
     return DONE

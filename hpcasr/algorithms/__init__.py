@@ -2,6 +2,7 @@
 
 import difflib
 
+from hpcasr.algorithms.async_decentralized import AsyncDecentralized
 from hpcasr.algorithms.bmuf import Bmuf
 from hpcasr.algorithms.delay_by_one import DelayByOne
 from hpcasr.algorithms.local_sgd import LocalSGD
@@ -11,7 +12,9 @@ from hpcasr.algorithms.sync_decentralized import SyncDecentralized
 from hpcasr.algorithms.sync_ps import SyncPS
 from hpcasr.errors import BadInput
 
-ALGORITHMS = {cls.name: cls for cls in [SyncAllreduce, SyncPS, LocalSGD, Bmuf, SyncDecentralized, DelayByOne, PushSum]}
+ALGORITHMS = {cls.name: cls for cls in [SyncAllreduce, SyncPS, LocalSGD, Bmuf, SyncDecentralized, DelayByOne, PushSum,
+                                    AsyncDecentralized]}
+SYNCHRONOUS = [name for name, cls in ALGORITHMS.items() if not cls.asynchronous]
 
 
 def get_algorithm(name):

@@ -18,6 +18,7 @@ class Algorithm:
     """
 
     name = None
+    asynchronous = False  # True: learners step at their own pace between meeting points
     own_state = False  # True: every learner's state differs, and each writes its own into a checkpoint
     behind = 0  # steps, the last ones, of which the sums have not been told yet
     distance = None  # √(mean_l ‖w_l − w̄‖²) as it was last seen; None where all learners hold the same w
@@ -66,6 +67,10 @@ class Algorithm:
 
     def close(self, x):
         """Finish every exchange under way."""
+
+    def told(self):
+        """{name: value} for the metrics of an epoch, on all learners alike; called by all together."""
+        return {}
 
     def state(self):
         """{name: array} that, with the parameters, makes the next steps the same bits.

@@ -13,7 +13,7 @@ from hpcasr.optim.clip import clip, norm2
 
 def servers(L, options):
     """S: how many of L learners serve a slice each."""
-    return options.exchange.servers or L
+    return {-1: 1, 0: L}.get(options.exchange.servers, options.exchange.servers)
 
 
 class SyncPS(SyncAllreduce):

@@ -8,7 +8,9 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
                'chunk': 'data.chunk', 'lr': 'optim.lr', 'optimizer': 'optim.optimizer', 'schedule': 'optim.schedule',
                'seed': 'data.seed', 'checkpoint_every': 'checkpoint.every', 'topology': 'exchange.topology',
                'period': 'exchange.period', 'push_delay': 'exchange.push_delay', 'servers': 'exchange.servers',
-               'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace'}
+               'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace',
+               'max_staleness': 'exchange.max_staleness', 'assign': 'exchange.assign',
+               'progress': 'exchange.progress'}
 
 
 @click.command()
@@ -31,6 +33,11 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--servers', metavar='N', help='Ranks that are the servers of sync-ps; 0: all.')
 @click.option('--reduce', metavar='ordered|mpi', help='Sums in rank order, or as the MPI library likes.')
 @click.option('--node-size', metavar='RANKS', help='Ranks of a node.  [default: those of one machine]')
+@click.option('--max-staleness', metavar='K', help='Most updates of others between pull and push, in async-ps.')
+@click.option('--assign', metavar='counter|static', help='Asynchronous work: to whoever is free, or in fixed shares.')
+@click.option('--progress', metavar='poll|thread', help='What serves other ranks while this one computes.')
+@click.option('--record', metavar='FILE', default='', help='Record the order of an asynchronous run.')
+@click.option('--replay', metavar='FILE', default='', help='Repeat such a run bit for bit.')
 @click.option('--virtual', metavar='L', type=click.IntRange(1), help='Train L virtual learners in this one process.')
 @click.option('--pace', metavar='MS', help='Sleep so long in place of computing a step; exchanges are real.')
 @click.option('--slow-rank', 'slow_ranks', metavar='R=FACTOR[,JITTER]', multiple=True,
@@ -41,7 +48,8 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
               help='Go on from the newest good one in EXP, or from this.')
 @click.option('--force', is_flag=True, help='Replace what is in EXP.')
 @click.option('--show-config', is_flag=True, help='Print every key with its value and meaning, and stop.')
-def train(store, dev, out, toml, assignments, resume, force, show_config, virtual, slow_ranks, **options):
+def train(store, dev, out, toml, assignments, resume, force, show_config, virtual, slow_ranks, record, replay,
+          **options):
     """Train an acoustic model on STORE with all ranks that mpirun or srun started.
 
     Without STORE it trains on a small built-in task made in memory.
@@ -63,18 +71,20 @@ def train(store, dev, out, toml, assignments, resume, force, show_config, virtua
     process.tune()
     from hpcasr.comm import world
     stop, start = faults.StopRequest(), world.virtual(virtual) if virtual else world.run
-    return start(lambda comm: on_all_ranks(comm, store, dev, out, resume, force, stop,
+    request = {'store': store, 'dev': dev, 'out': out, 'resume': resume, 'force': force, 'record': record,
+               'replay': replay}
+    return start(lambda comm: on_all_ranks(comm, request, stop,
                                            comm.together(config.resolve, toml, assignments, values)))
 
 
-def on_all_ranks(comm, store, dev, out, resume, force, stop, config):
+def on_all_ranks(comm, request, stop, config):
     from hpcasr.run import Request, Run
     from hpcasr.train import train
     comm.simulate(config.simulate)
-    if resume == 'auto' and out is None:
+    if request['resume'] == 'auto' and request['out'] is None:
         comm.together(refuse_resume)
-    named = out or f'exp/{config.train.algo}-{time.strftime("%Y%m%d-%H%M%S")}'
-    return train(Run(Request(store, dev, comm.allgather(named)[0], resume, force), config, comm, stop))
+    named = request['out'] or f'exp/{config.train.algo}-{time.strftime("%Y%m%d-%H%M%S")}'
+    return train(Run(Request(**request | {'out': comm.allgather(named)[0]}), config, comm, stop))
 
 
 def refuse_resume():

@@ -109,6 +109,10 @@ class Window:
         """A context in which nobody else holds the parts of learners `ranks`; gives {rank: ticket}, see ticket.lock."""
         return ticket.lock(self, ranks, turns, stop)
 
+    def restart(self):
+        """Number the tickets of the own part from 0 again; nobody may hold or want one meanwhile."""
+        ticket.restart(self)
+
     def sync(self):
         """Let `own` show what others wrote, and others see what was written to it; lock calls it on both its sides."""
 

@@ -67,3 +67,10 @@ def wait(window, rank, ticket, stop):
 
 def name(ticket, rank):
     return f'ticket {ticket} of learner {rank}'
+
+
+def restart(window):
+    """Number the tickets of this learner's part from 0 again; nobody may hold or want one meanwhile."""
+    rank = window.comm.rank
+    for counter in DRAWN, SERVED:
+        window.fetch_add(rank, counter, -window.read(rank, counter))

@@ -18,7 +18,9 @@ def run(work):
     """
     comm = start()
     try:
-        return work(comm)
+        result = work(comm)
+        comm.close()
+        return result
     except Agreed:
         comm.close()
         raise

@@ -20,7 +20,7 @@ class Loader:
     """Batches of the chunks of a corpus.
 
     corpus, chunks   what is read, and how it is cut (sampler.Chunks)
-    work             hands out the positions (work.StaticWork)
+    work             hands out the positions (data/work.py)
     seed             of the order of each epoch; None: the order of the corpus
     ahead            batches read in advance
     masks            augment.Masks, or None
@@ -35,15 +35,28 @@ class Loader:
         self.now, self.masks, self.seconds = now, masks, 0.0
 
     def __iter__(self):
-        """(claim, batch) for the rest of the epoch, from the state that `work` has now."""
-        ready, stop = queue.Queue(self.ahead), threading.Event()
-        thread = threading.Thread(target=self.read_ahead, args=(self.work.rest(), ready, stop), daemon=True)
+        """(claim, batch) up to the next meeting point, from the state that `work` has now.
+
+        Claims are drawn here, in the training's own thread: they may need the other learners.
+        """
+        wanted, ready, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
+        lead = min(self.ahead, self.work.lead)
+        thread = threading.Thread(target=self.read_ahead, args=(wanted, ready, stop, min(EARLY, lead - 1)), daemon=True)
         thread.start()
         try:
-            while (item := self.wait(ready)) is not None:
-                yield item
+            held = 0
+            for claim in self.work.rest():
+                wanted.put(claim)
+                held += 1
+                if held > lead:
+                    yield self.wait(ready)
+                    held -= 1
+            wanted.put(None)
+            for _ in range(held):
+                yield self.wait(ready)
         finally:
             stop.set()
+            wanted.put(None)
             thread.join()
 
     def wait(self, ready):
@@ -54,15 +67,14 @@ class Loader:
             raise item
         return item
 
-    def read_ahead(self, claims, ready, stop):
+    def read_ahead(self, wanted, ready, stop, early_by):
         try:
-            for claim, chunks in early(map(self.announce, claims), EARLY):
-                offer(ready, (claim, self.attempt(claim, chunks)), stop)
+            for claim, chunks in early(map(self.announce, iter(wanted.get, None)), early_by):
                 if stop.is_set():
                     return
-            offer(ready, None, stop)
+                ready.put((claim, self.attempt(claim, chunks)))
         except BaseException as e:  # raised again in the training thread
-            offer(ready, e, stop)
+            ready.put(e)
 
     def announce(self, claim):
         """`claim` and its chunks, (utterance, start, stop) each, after the corpus was told that they are read soon."""
@@ -104,11 +116,3 @@ def early(items, n):
         yield held.popleft()
     yield from held
 
-
-def offer(ready, item, stop):
-    """Put `item` into the queue, unless nobody wants it any more."""
-    while not stop.is_set():
-        try:
-            return ready.put(item, timeout=0.1)
-        except queue.Full:
-            pass

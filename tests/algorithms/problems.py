@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hpcasr.algorithms import ALGORITHMS, get_algorithm
+from hpcasr.algorithms import SYNCHRONOUS, get_algorithm
 from hpcasr.backend import get_backend
 from hpcasr.config import Config
 from hpcasr.data.loader import Loader
@@ -30,7 +30,7 @@ MORE = {  # what else than its defaults an algorithm is tested with
     'sync-decentralized': [{'exchange.topology': t} for t in TOPOLOGIES[1:]],
     'push-sum': [{'exchange.push_delay': d} for d in (1, 3)],
 }
-VARIANTS = [(name, options) for name in ALGORITHMS for options in [{}, *MORE.get(name, [])]]
+VARIANTS = [(name, options) for name in SYNCHRONOUS for options in [{}, *MORE.get(name, [])]]
 IDS = [' '.join([name, *(f'{k.split(".")[1]}={v}' for k, v in options.items())]) for name, options in VARIANTS]
 
 

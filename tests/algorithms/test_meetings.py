@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcasr.algorithms import ALGORITHMS
+from hpcasr.algorithms import ALGORITHMS, SYNCHRONOUS
 from hpcasr.algorithms.meetings import Meetings
 from hpcasr.comm.base import Comm
 from hpcasr.comm.mpi import MPIComm
@@ -15,9 +15,9 @@ from hpcasr.comm.virtual import Link, World
 from hpcasr.model.params import FRAMES, NONFINITE, SAMPLES, SLOTS, STOP
 from tests.algorithms.problems import IDS, VARIANTS, Player, Quadratic, live
 
-names = pytest.mark.parametrize('name', ALGORITHMS)
+names = pytest.mark.parametrize('name', SYNCHRONOUS)
 variants = pytest.mark.parametrize(('name', 'options'), VARIANTS, ids=IDS)
-REPLICAS = [name for name, cls in ALGORITHMS.items() if cls.own_state]
+REPLICAS = [name for name in SYNCHRONOUS if ALGORITHMS[name].own_state]
 
 
 @variants

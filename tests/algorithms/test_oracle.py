@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcasr.algorithms import ALGORITHMS
+from hpcasr.algorithms import SYNCHRONOUS
 from hpcasr.comm.base import Comm
 from hpcasr.comm.mpi import MPIComm
 from hpcasr.comm.virtual import World
@@ -34,7 +34,7 @@ def require_equal(lives, expected, dtype, factor=1):
 
 
 def test_every_algorithm_has_a_rule_here():
-    assert set(RULES) == set(ALGORITHMS)
+    assert set(RULES) == set(SYNCHRONOUS)
 
 
 @variants
@@ -111,7 +111,7 @@ def test_ranks_follow_the_rule(name, options, dtype):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize('name', ALGORITHMS)
+@pytest.mark.parametrize('name', SYNCHRONOUS)
 def test_ranks_are_virtual_learners_on_an_acoustic_model(name):
     comm = MPIComm()
     here = lambda comm: live(comm, name, Acoustic(), 7, dtype='float32', options=MOMENTUM)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from hpcasr.algorithms import ALGORITHMS
+from hpcasr.algorithms import SYNCHRONOUS
 from tests.conftest import done_of
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
 PLAN = '--epochs', '2', '--batch', '3', '--lr', '0.3', '--set', 'exchange.meet=2', '--period', '3'
-VARIANTS = [(name,) for name in ALGORITHMS] + [
+VARIANTS = [(name,) for name in SYNCHRONOUS] + [
     ('sync-decentralized', '--topology', 'random-ring'), ('sync-decentralized', '--topology', 'exponential'),
     ('push-sum', '--push-delay', '2'), ('sync-ps', '--servers', '0'),
     ('bmuf', '--set', 'exchange.block_update=classic'),
@@ -48,7 +48,7 @@ def test_a_line_of_metrics_tells_all_of_the_same_steps(train, tmp_path, variant)
                for line in steps)
 
 
-@pytest.mark.parametrize('variant', VARIANTS[1:len(ALGORITHMS)] + [('push-sum', '--push-delay', '2')], ids=' '.join)
+@pytest.mark.parametrize('variant', VARIANTS[1:len(SYNCHRONOUS)] + [('push-sum', '--push-delay', '2')], ids=' '.join)
 def test_killed_and_resumed(train, tmp_path, variant):
     """Checkpoints every 20 of about 57 samples, steps of 9: one in the midst of a block, with messages under way."""
     plan = *PLAN, '--algo', *variant, '--checkpoint-every', '20'
@@ -61,7 +61,7 @@ def test_killed_and_resumed(train, tmp_path, variant):
     assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
 
 
-@pytest.mark.parametrize('name', list(ALGORITHMS)[1:])
+@pytest.mark.parametrize('name', list(SYNCHRONOUS)[1:])
 def test_a_signal_to_one_rank_stops_all(train, tmp_path, name):
     plan = *PLAN, '--algo', name
     train(2, '--out', 'exp/cut', *plan, mishap=('usr1', 1, 2), status=75)
@@ -77,7 +77,7 @@ def test_another_number_of_ranks_is_refused(train):
     assert 'holds the models of 2 ranks, and there are 3 now' in done.stderr
 
 
-@pytest.mark.parametrize('name', ALGORITHMS)
+@pytest.mark.parametrize('name', SYNCHRONOUS)
 @pytest.mark.parametrize('ranks', [1, 5, 7])
 def test_ranks_without_data(train, tmp_path, name, ranks):
     """More learners than samples in some steps: all of them end, and at the same place."""
@@ -85,7 +85,7 @@ def test_ranks_without_data(train, tmp_path, name, ranks):
     assert 'Traceback' not in done.stderr and done_of(tmp_path/'exp/few')['epochs'] == 2
 
 
-@pytest.mark.parametrize('name', ALGORITHMS)
+@pytest.mark.parametrize('name', SYNCHRONOUS)
 def test_a_diverged_learner_ends_all_with_one_line(train, tmp_path, name):
     done = train(0, '--out', 'exp/high', *PLAN, '--lr', '1e41', '--algo', name, '--virtual', '3', status=1)
     assert 'not finite' in done.stderr and 'Traceback' not in done.stderr
