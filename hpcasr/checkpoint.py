@@ -45,7 +45,7 @@ class Checkpoints:
         try:
             self.comm.first(prepare, draft)
             mine = {'shared.h5': shared} if self.comm.rank == 0 else {}
-            mine |= {f'rank{self.comm.rank:04d}.h5': own} if own else {}
+            mine |= {own_file(self.comm.rank): own} if own else {}
             written = self.comm.allgather(self.comm.together(write_all, draft, mine))
             files = {name: facts for of_one in written for name, facts in of_one.items()}
             self.comm.first(self.commit, draft, final, {**facts, 'samples': samples, 'files': files})
@@ -119,10 +119,20 @@ class Checkpoints:
         for draft in self.root.glob('.*.part'):
             shutil.rmtree(draft, ignore_errors=True)
 
-    def load(self, path):
-        """(shared, own) as they were saved."""
-        own = path/f'rank{self.comm.rank:04d}.h5'
+    def load(self, path, rank=None):
+        """(shared, own) as they were saved, the latter by learner `rank`; None: by this one."""
+        own = path/own_file(self.comm.rank if rank is None else rank)
         return read_h5(path/'shared.h5'), read_h5(own) if own.exists() else {}
+
+
+def own_file(rank):
+    return f'rank{rank:04d}.h5'
+
+
+def own_files(path, manifest):
+    """The files of the checkpoint at `path` that hold what one learner had, in learner order."""
+    names = (name for name in manifest['files'] if name.startswith('rank'))
+    return [path/name for name in sorted(names, key=lambda name: (len(name), name))]
 
 
 @contextmanager
@@ -177,6 +187,15 @@ def read_h5(path):
     with h5py.File(path, 'r', locking=False) as file:
         file.visititems(lambda name, item: out.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     return out
+
+
+def read_array(path, name, entries=()):
+    """The `entries`, an index, of dataset `name` of a checkpoint's file.  Raises BadInput if there is none."""
+    with h5py.File(path, 'r', locking=False) as file:
+        if name not in file:
+            raise BadInput(f'{path}: holds no {name}: another version, or another form of the algorithm, made it; go '
+                           'on with that, or start anew with another --out')
+        return file[name][entries]
 
 
 def verify(path):

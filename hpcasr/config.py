@@ -70,7 +70,8 @@ class Train:
 @dataclass(frozen=True)
 class Exchange:
     topology: str = key('ring', 'who averages with whom in decentralized algorithms', ())
-    period: int = key(8, 'local steps between averages (K) of local-sgd and bmuf', least=1)
+    period: int = key(8, 'local steps between averages (K) of local-sgd and bmuf, between exchanges with the centre of '
+                      'easgd', least=1)
     block_momentum: float = key(-1.0, 'of bmuf (eta); -1: 1 - 1/ranks', least=-1, below=1)
     block_rate: float = key(1.0, 'of bmuf (zeta)', least=0)
     block_update: str = key('nesterov', 'of bmuf: where the next block starts', ('nesterov', 'classic'))
@@ -89,6 +90,8 @@ class Exchange:
     push_every: int = key(1, 'steps of a rank between its pushes to asynchronous servers (n_push)', least=1)
     pull_every: int = key(1, 'steps of a rank between its pulls from asynchronous servers (n_fetch)', least=1)
     elastic: float = key(-1.0, 'elasticity alpha of easgd; -1: 0.9/ranks', least=-1)
+    elastic_update: str = key('async', 'of easgd: each rank exchanges with the centre when it has taken its steps, or '
+                              'all together after the same step', ('async', 'sync'))
     reduce: str = key('ordered', 'sums: in rank order, the same bits under every MPI; or as the MPI library likes',
                       ('ordered', 'mpi'))
     node_size: int = key(0, 'ranks of a node; 0: those of one machine', least=0)

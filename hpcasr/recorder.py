@@ -44,7 +44,8 @@ class Recorder:
         self.path, self.every, self.total = pathlib.Path(path), config.every, total
         self.printed, self.lost, self.distance = monotonic(), False, None
         self.untold = deque()  # (place, seconds and bytes) of steps whose frames are not known yet
-        self.steps, self.sums, self.place = 0, Counter(), {}  # of the next line, and where it ends
+        self.steps, self.sums = 0, Counter()  # of the next line
+        self.place = {'samples': 0, 'epoch': 0.0}  # where it ends
         with writing(self.path/'metrics.jsonl', 'make room, or choose another --out'):
             self.metrics = open(self.path/'metrics.jsonl', 'ab', buffering=0)
         with writing(self.path/'tensorboard', 'make room, or choose another --out'):
@@ -82,6 +83,7 @@ class Recorder:
         These steps and what they took go into the next line, so that it tells all of the same steps.
 
         distance   between the models of the learners, of which the last counts; None: nothing new
+        sums       also seconds and bytes that belong to no step
         """
         self.distance = self.distance if distance is None else distance
         self.sums.update(sums)
@@ -90,11 +92,14 @@ class Recorder:
             self.steps += 1
             self.sums.update(spent)
 
-    def flush(self):
-        """Write the line of the steps since the last one, if there are any whose frames are known."""
-        if not self.steps:
+    def flush(self, **place):
+        """Write the line of the steps since the last one, if there are frames to tell of: else they go into the next.
+
+        place   samples and epoch where all learners are; without, where the last of these steps was
+        """
+        if not self.sums['frames']:
             return
-        line = {**self.place, 'steps': self.steps, **means(self.sums, self.steps)}
+        line = {**self.place, **place, 'steps': self.steps, **means(self.sums, self.steps)}
         if self.distance is not None:
             line['consensus_distance'] = self.distance
         self.write('step', line)
@@ -107,7 +112,7 @@ class Recorder:
 
     def epoch(self, *, samples, epoch, text, **numbers):
         """The end of an epoch: `numbers` of the held-out data go into the metrics, `text` is shown."""
-        self.flush()
+        self.flush(samples=samples, epoch=epoch)
         self.write('epoch', {'samples': samples, 'epoch': epoch, **numbers})
         self.note(text)
 
@@ -159,7 +164,7 @@ def means(sums, steps):
     parts['compute'] = seconds - sum(parts.values())
     return {'ce': sums['loss']/frames, 'fer': sums['errors']/frames, 'frames_per_second': sums['frames']/seconds,
             **{f'{part}_share': s/seconds for part, s in parts.items()},
-            **{f'{part}_seconds': s/steps for part, s in parts.items()},
+            **{f'{part}_seconds': s/max(steps, 1) for part, s in parts.items()},
             'seconds': seconds, 'bytes_sent': sums['bytes_sent']}
 
 

@@ -1,5 +1,9 @@
 """Going on from a checkpoint: whether it fits, and whether what follows is the same bit for bit."""
 
+import numpy as np
+
+from hpcasr.checkpoint import own_files, read_array
+from hpcasr.comm.base import cuts
 from hpcasr.errors import BadInput
 
 # what gives the place in an epoch, and the saved state, their meaning
@@ -35,12 +39,60 @@ def require_same_order(path, manifest, config, task):
                        f'samples, not {len(task.chunks)}; do the same now, or start anew with another --out')
 
 
-def require_same_ranks(path, manifest, ranks):
-    """BadInput unless every learner finds its own part in the checkpoint."""
-    then = manifest['versions'].get('ranks')
-    if then != ranks:
-        raise BadInput(f'{path}: holds the models of {then} ranks, and there are {ranks} now; start {then} ranks, or '
-                       'start anew with another --out')
+def moved(manifest, versions, algorithm):
+    """Whether learners have states of their own, and others than now wrote the checkpoint."""
+    then = manifest['versions']
+    return algorithm.own_state and any(then.get(k) != versions[k] for k in algorithm.placed_by)
+
+
+class Former:
+    """The learners who wrote a checkpoint, for those who go on from it in another number, or on other nodes.
+
+    files   of their states, in learner order
+    part    of each file, which holds the state in question
+    All methods are called by the latter together.  Each reads its slice of every vector of every file: no more than a
+    part of one model is in memory, and everything is read once.
+    """
+
+    def __init__(self, path, manifest, comm, part):
+        self.files, self.comm, self.part = own_files(path, manifest), comm, part
+        if not self.files:
+            raise BadInput(f'{path}: holds no file of any rank (rank0000.h5 ...); go on from another checkpoint, or '
+                           'start anew with another --out')
+
+    @property
+    def count(self):
+        return len(self.files)
+
+    def average(self, state):
+        """Every array of `state` {name: array} ← the mean of theirs, in place; a whole number is rounded."""
+        for name, out in state.items():
+            if out.ndim:
+                self.join(out, self.mean, name)
+            else:
+                out[...] = round(self.comm.first(self.mean, name).item())
+
+    def common(self, state):
+        """Every vector of `state` ← what is the same for all of them."""
+        for name, out in state.items():
+            self.join(out, self.read, self.files[0], name)
+
+    def join(self, out, find, *args):
+        """out ← find(*args, slice), each learner its slice."""
+        bounds = cuts(out.size, self.comm.size)
+        mine = slice(*bounds[self.comm.rank:self.comm.rank + 2].tolist())
+        out[mine] = self.comm.together(find, *args, mine)
+        self.comm.share_slices(out, bounds)
+
+    def mean(self, name, entries=()):
+        """The mean of their arrays `name`, added up in learner order in float64."""
+        total = self.read(self.files[0], name, entries).astype(np.float64)
+        for file in self.files[1:]:
+            total = total + self.read(file, name, entries)
+        return total/self.count
+
+    def read(self, file, name, entries):
+        return read_array(file, f'{self.part}/{name}', entries)
 
 
 def not_bit_for_bit(manifest, versions, config, task):

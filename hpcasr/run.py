@@ -10,10 +10,10 @@ from hpcasr.acoustic.card import card
 from hpcasr.algorithms import get_algorithm
 from hpcasr.algorithms.about import unused
 from hpcasr.backend import get_backend
-from hpcasr.checkpoint import Checkpoints, part, prefixed, verify
+from hpcasr.checkpoint import Checkpoints, part, prefixed, read_h5, verify
 from hpcasr.clock import Clock
 from hpcasr.comm import selftest
-from hpcasr.comm.base import nothing
+from hpcasr.comm.base import arrangement, nothing
 from hpcasr.data.augment import get_masks
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
@@ -60,17 +60,21 @@ class Run:
     def __init__(self, request, config, comm, stop):
         self.request, self.config, self.comm, self.stop = request, config, comm, stop
         self.out, self.faulty, self.met = pathlib.Path(request.out), None, 0  # the latter: meeting points so far
+        self.saved = None  # global samples of the newest checkpoint
+        self.regrouped = ''  # what has become of the states of other learners, in words
         self.versions = experiment.versions() | {'ranks': comm.size}
         comm.compare({**self.versions, **config.flat(), **asdict(request)})
         comm.together(self.choose)
+        self.versions['nodes'] = arrangement(comm.nodes)
         if self.algorithm.asynchronous and not comm.simulated:
             selftest.run(comm)
+        comm.serve(config.exchange.progress)
         self.task = comm.together(open_task, request.store, request.dev, config.data, comm.size)
         comm.together(self.build)
         comm.compare({'store': self.task.corpus.digest, 'dev store': self.task.dev.digest, **self.network.shape()})
         comm.first(experiment.claim, request)
         start = self.find_start()
-        self.journal.begin(comm, facts(config, self.work.total, self.task.corpus.digest, comm.size), self.met, request)
+        self.journal.begin(comm, self.recorded(), self.met, request)
         # from here on something is written
         comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library},
                    card(self.task.corpus, config.data.chunk, self.network.model.kind != 'dnn'))
@@ -122,22 +126,34 @@ class Run:
             path, complaints = pathlib.Path(self.request.resume), []
             manifest = self.comm.together(verify, path)
         if path:
-            self.comm.together(self.load, path, manifest)
+            moved = resume.moved(manifest, self.versions, self.algorithm)
+            self.comm.together(self.load, path, manifest, moved)
+            if moved:
+                former = self.comm.together(resume.Former, path, manifest, self.comm, 'algorithm')
+                self.regrouped = self.algorithm.regroup(former)
         return path, manifest, complaints
 
-    def load(self, path, manifest):
+    def load(self, path, manifest, moved):
+        """Take up what the checkpoint holds; if the learners have `moved`, only what they all share."""
         resume.require_same_shape(path, manifest, self.network)
         resume.require_same_order(path, manifest, self.config, self.task)
-        if self.algorithm.own_state:
-            resume.require_same_ranks(path, manifest, self.comm.size)
-        shared, own = self.checkpoints.load(path)
-        state = shared | own
+        if moved:
+            state = read_h5(path/'shared.h5')
+        else:
+            shared, own = self.checkpoints.load(path, self.algorithm.keeper)
+            state = shared | own
         self.network.params.load(part(state, 'params'))
-        self.algorithm.load(part(state, 'algorithm'))
+        if not moved:
+            self.algorithm.load(part(state, 'algorithm'))
         self.schedule.load(part(state, 'schedule'))
         self.work.load(part(state, 'work'))
         self.scores = Scores(**part(state, 'scores'))
         self.began, self.met = self.work.consumed, manifest.get('met', 0)
+        self.saved = self.work.samples
+
+    def recorded(self):
+        """What the head of a record says of this run."""
+        return facts(self.config, self.task, self.versions) | {k: self.versions[k] for k in self.algorithm.placed_by}
 
     def announce(self, start, manifest, complaints):
         """Show what is about to happen."""
@@ -146,7 +162,7 @@ class Run:
              f'prior alone: {task.prior}')
         note(f'model     {self.network.describe()}; {self.algorithm.name}, {self.ranks} x {data.batch} samples of '
              f'{data.chunk} frames')
-        for line in self.algorithm.describe() + remarks(self.comm, self.config):
+        for line in self.algorithm.describe() + self.journal.describe() + remarks(self.comm, self.config):
             note(line)
         for option in unused(type(self.algorithm), self.config):
             note(f'note      {option} means nothing to {self.algorithm.name}')
@@ -155,6 +171,8 @@ class Run:
         if start:
             differences = resume.not_bit_for_bit(manifest, self.versions, self.config, task)
             note(f'resume    {start} at epoch {self.epoch:.2f}{differences}')
+            if self.regrouped:
+                note(f'regroup   {self.regrouped}')
         elif self.request.resume:
             note(f'resume    no checkpoint in {self.out}; starting anew')
         self.recorder.rewind(self.work.samples)
@@ -195,7 +213,7 @@ class Run:
         p = self.network.params
         self.algorithm.settle(p.data, p.slots)
         self.refuse()
-        self.recorder.hear(**self.told())
+        self.recorder.hear(**self.told(), **self.clock.split())
 
     def diverged(self, what):
         return (f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '
@@ -203,15 +221,17 @@ class Run:
 
     def meet(self):
         """What all learners do at a meeting point: agree, score, checkpoint; whether they stop here."""
-        stop = bool(self.network.params.slots[STOP])
+        slots = self.network.params.slots
+        self.work.await_others(lambda: bool(self.stop))
+        stop, slots[STOP] = bool(slots[STOP]), bool(self.stop)  # the latter for who had nothing to do up to here
         self.settle()
-        stop = stop or bool(self.network.params.slots[STOP])
+        stop = stop or bool(slots[STOP])
         self.work.meet()
         self.journal.meet(self.comm)
         self.met += 1
         if self.work.over and not stop:
             self.end_epoch()
-        else:
+        elif self.work.samples != self.saved:
             self.save()
         if stop:
             self.pause()
@@ -222,16 +242,18 @@ class Run:
 
         Raises Diverged, on all learners, rather than save parameters that are not finite.
         """
-        self.recorder.flush()
+        self.recorder.flush(samples=self.work.samples, epoch=round(self.epoch, 4))
         x = self.algorithm.consensus(self.network.params.data)
         if not np.isfinite(x).all():
             raise Diverged(self.diverged('the parameters are'))
         shared = prefixed(params={'params': x}, work=self.work.state(), schedule=self.schedule.state(),
                           scores=asdict(self.scores))
         exchange = prefixed(algorithm=self.algorithm.state())
-        own = exchange | prefixed(params=self.network.params.state()) if self.algorithm.own_state else {}
+        alone = self.algorithm.own_state and self.algorithm.keeper == self.comm.rank
+        own = exchange | prefixed(params=self.network.params.state()) if alone else {}
         facts = self.facts() | {'ce': ce, 'met': self.met}
         self.checkpoints.save(self.work.samples, shared if own else shared | exchange, own, facts)
+        self.saved = self.work.samples
         self.clock.split()
 
     def facts(self):

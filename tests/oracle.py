@@ -52,6 +52,21 @@ class Local(Rule):
             self.W = self.W @ self.J
 
 
+class Elastic(Rule):
+    def start(self):
+        e = self.config.exchange
+        self.alpha, self.center = 0.9/self.L if e.elastic == -1 else e.elastic, self.W[:, :1]
+
+    def step(self, G, n, bad, a):
+        self.W = self.W - a*self.local(G, n, bad)
+        if (self.t + 1) % self.config.exchange.period == 0:
+            pulls = self.alpha*(self.W - self.center)
+            self.W, self.center = self.W - pulls, self.center + pulls.sum(1, keepdims=True)
+
+    def consensus(self):
+        return self.center[:, 0]
+
+
 class Bmuf(Rule):
     def start(self):
         e = self.config.exchange
@@ -126,7 +141,7 @@ class PushSum(Rule):
 
 
 RULES = {'sync-allreduce': Allreduce, 'sync-ps': Allreduce, 'local-sgd': Local, 'bmuf': Bmuf,
-         'sync-decentralized': Decentralized, 'delay-by-one': DelayByOne, 'push-sum': PushSum}
+         'sync-decentralized': Decentralized, 'delay-by-one': DelayByOne, 'push-sum': PushSum, 'easgd': Elastic}
 
 
 def oracle(name, problem, L, steps, dtype, lr, options, rule=None):

@@ -3,8 +3,12 @@
 import difflib
 
 from hpcasr.algorithms.async_decentralized import AsyncDecentralized
+from hpcasr.algorithms.async_ps import AsyncPS
 from hpcasr.algorithms.bmuf import Bmuf
 from hpcasr.algorithms.delay_by_one import DelayByOne
+from hpcasr.algorithms.easgd import Easgd
+from hpcasr.algorithms.hierarchical import Hierarchical
+from hpcasr.algorithms.hogwild import Hogwild
 from hpcasr.algorithms.local_sgd import LocalSGD
 from hpcasr.algorithms.push_sum import PushSum
 from hpcasr.algorithms.sync_allreduce import SyncAllreduce
@@ -13,7 +17,7 @@ from hpcasr.algorithms.sync_ps import SyncPS
 from hpcasr.errors import BadInput
 
 ALGORITHMS = {cls.name: cls for cls in [SyncAllreduce, SyncPS, LocalSGD, Bmuf, SyncDecentralized, DelayByOne, PushSum,
-                                    AsyncDecentralized]}
+                                    AsyncPS, AsyncDecentralized, Hierarchical, Easgd, Hogwild]}
 SYNCHRONOUS = [name for name, cls in ALGORITHMS.items() if not cls.asynchronous]
 
 

@@ -22,7 +22,8 @@ FAMILIES = {'SC-PSGD': 'synchronous centralized parallel SGD', 'SD-PSGD': 'synch
 LETTERS = 'V: bytes of the model; L: learners (ranks). What the busiest learner sends, per step.'
 GLUED = re.compile('(?<=[−+·×/=]) | (?=[−+·×/] )|(?<=[0-9]) (?=[KMG]?B$)')  # spaces inside a formula and its value
 HELD = '\N{NO-BREAK SPACE}'
-EVERYWHERE = 'exchange.reduce', 'exchange.node_size'  # for held-out scores and the consensus, at least
+# for held-out scores and the consensus, at least; progress serves whatever is under way
+EVERYWHERE = 'exchange.reduce', 'exchange.node_size', 'exchange.progress'
 SHAPES = {'swb2000': (260, 32000)}  # features and targets that a preset was made for; else those of the built-in task
 
 

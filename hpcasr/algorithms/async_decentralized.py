@@ -7,7 +7,6 @@ from hpcasr.algorithms.asynchronous import Asynchronous, finite
 from hpcasr.algorithms.replicas import Replicas
 from hpcasr.algorithms.sync_decentralized import neighbours
 from hpcasr.algorithms.topology import get_topology
-from hpcasr.model.params import NONFINITE
 
 
 class AsyncDecentralized(Asynchronous, Replicas):
@@ -17,6 +16,7 @@ class AsyncDecentralized(Asynchronous, Replicas):
     learner began to compute; meanwhile others may have averaged with it, so often as its staleness says.  Partners are
     those of exchange.topology at this learner's own step.  Momentum stays with its learner.
 
+    group       Comm of those who average
     published   Window of w_l
     x           what the network computes with: w_l after this learner's last update
     """
@@ -37,19 +37,28 @@ class AsyncDecentralized(Asynchronous, Replicas):
 
     def __init__(self, comm, config):
         super().__init__(comm, config)
-        self.topology = get_topology(config.exchange.topology, comm.size, config.data.seed)
+        self.group = self.gather(comm)
+        self.topology = get_topology(config.exchange.topology, self.group.size, config.data.seed)
+
+    def gather(self, comm):
+        """The Comm of those who average."""
+        return comm
 
     def describe(self):
         return [f'topology  {self.topology.describe()}']
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
-        self.published = self.window(self.comm, params.size, params.dtype)
-        self.others = np.empty((neighbours(self.comm.size, self.config), params.size), params.dtype)
+        self.open(params.size, params.dtype)
         self.publish(params.data)
 
+    def open(self, n, dtype):
+        """Make the window, and room for the models of the partners."""
+        self.published = self.window(self.group, n, dtype)
+        self.others = np.empty((neighbours(self.group.size, self.config), n), dtype)
+
     def partners(self, t):
-        return self.topology.receivers(self.comm.rank, t)
+        return self.topology.receivers(self.group.rank, t)
 
     def publish(self, x):
         """w_l ← x, before anybody else looks at it."""
@@ -58,27 +67,24 @@ class AsyncDecentralized(Asynchronous, Replicas):
         self.seen = -1
 
     def exchange(self, x, g, lr):
-        rank, partners, w = self.comm.rank, self.partners(self.t), self.published.own
+        rank, partners, w = self.group.rank, self.partners(self.t), self.published.own
         with self.lock(self.published, [rank, *partners]) as tickets:
-            sound = self.average_with(w, partners)
+            self.average_with(w, partners)
             self.update(w, g, lr)
             np.copyto(x, w)
-        g[x.size + NONFINITE] += not sound  # from here on it only is counted
         self.staleness.add(tickets[rank] - self.seen - 1)
         self.seen = tickets[rank]
 
     def average_with(self, w, partners):
-        """w and the models of the partners ← their mean, which is not formed if one of them is not finite."""
+        """w and the models of the partners ← their mean; nothing where one of them is not finite: it would spread."""
         models = dict(zip(partners, self.others, strict=False))
         for partner, model in models.items():
             self.published.get(partner, model)
-        models = [model for _, model in sorted((models | {self.comm.rank: w}).items())]
-        if not all(map(finite, models)):
-            return False
-        self.mix(w, models, [1/len(models)]*len(models))
-        for partner in partners:
-            self.published.put(partner, w)
-        return True
+        models = [model for _, model in sorted((models | {self.group.rank: w}).items())]
+        if all(map(finite, models)):
+            self.mix(w, models, [1/len(models)]*len(models))
+            for partner in partners:
+                self.published.put(partner, w)
 
     def refresh(self, x):
         self.published.sync()
@@ -88,3 +94,8 @@ class AsyncDecentralized(Asynchronous, Replicas):
     def load(self, state):
         super().load(state)
         self.publish(self.params.data)
+
+    def regroup(self, former):
+        told = super().regroup(former)
+        self.publish(self.params.data)
+        return told

@@ -22,6 +22,7 @@ class Asynchronous(Algorithm):
     journal    of who had which ticket
     staleness  of the gradients of this learner
     rejected   updates of all learners that were left out, up to the last meeting, as they were not finite
+    lost       whether the model of this learner is not finite: no update can mend it
     """
 
     asynchronous = True
@@ -29,6 +30,7 @@ class Asynchronous(Algorithm):
     def __init__(self, comm, config):
         super().__init__(comm, config)
         self.crew, self.journal, self.staleness, self.rejected = Comm(), Journal(), staleness.Staleness(), 0
+        self.lost = False
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
@@ -56,16 +58,18 @@ class Asynchronous(Algorithm):
     def step(self, x, g, lr):
         """One exchange and one update.  Afterwards the slots hold what has come in here of all learners.
 
-        An update that is not finite changes nothing, and is counted.
+        An update that is not finite changes nothing, and is counted.  Whoever has lost its model asks all to meet, as
+        who cannot read does.
         """
         slots = g[-SLOTS:]
-        slots[NONFINITE] = slots[NONFINITE] or not finite(g[:x.size])
+        slots[NONFINITE] = bool(slots[NONFINITE]) or not finite(g[:x.size])
         stop, slots[STEPS] = slots[STOP] or slots[FAULT], 1
         self.exchange(x, g, lr)
+        self.lost = self.lost or (bool(slots[NONFINITE]) and not finite(x))
         self.t += 1
         self.meetings.count(slots.copy())
         self.board.step(slots)
-        slots[STOP] = stop
+        slots[STOP] = stop or self.lost
 
     def exchange(self, x, g, lr):
         """The update rule; g is the summed gradient with its slots."""
@@ -75,18 +79,24 @@ class Asynchronous(Algorithm):
         """All learners have come to a meeting point.
 
         slots ← sums over all of them that have not been told yet; a fault or a stop vote of any since the last meeting
-        counts.  All updates of the stretch rejected: NONFINITE.  Afterwards it is as if the run had just been loaded.
+        counts, also one that is in `slots` now, of a learner that had nothing to do.  NONFINITE: all updates of the
+        stretch were rejected, or somebody has lost its model.  Afterwards it is as if the run had just been loaded.
         """
+        vote = np.zeros(SLOTS)
+        vote[STOP] = slots[STOP]
+        self.meetings.count(vote)
+        self.journal.arrive()
         self.board.tell()
-        self.comm.barrier()  # nobody changes anything any more
+        lost = any(self.comm.allgather(self.lost))  # from here on nobody changes anything
         self.refresh(x)
+        self.board.hear(slots)
+        sums = np.zeros(SLOTS)
+        self.meetings.settle(x, sums)  # and after this all have refreshed
         for window in self.journal.windows:
             window.restart()
-        sums = np.zeros(SLOTS)
-        self.meetings.settle(x, sums)  # and nobody has gone on before all have refreshed
-        self.board.hear(slots)
+        self.comm.barrier()  # before anybody draws a ticket
         slots[[STOP, FAULT]] = sums[[STOP, FAULT]]
-        slots[NONFINITE] = 0 < sums[NONFINITE] == sums[STEPS]
+        slots[NONFINITE] = lost or 0 < sums[NONFINITE] == sums[STEPS]
         self.rejected += int(sums[NONFINITE])
 
     def refresh(self, x):
@@ -114,6 +124,7 @@ class Asynchronous(Algorithm):
         return True
 
 
+@np.errstate(over='ignore', invalid='ignore')
 def finite(g):
     """Whether all entries are, and their squares can be summed."""
     return math.isfinite(float(g @ g))

@@ -20,11 +20,13 @@ class Algorithm:
     name = None
     asynchronous = False  # True: learners step at their own pace between meeting points
     own_state = False  # True: every learner's state differs, and each writes its own into a checkpoint
+    placed_by = ('ranks',)  # the versions (run.Run) that say which learner has which of these states
     behind = 0  # steps, the last ones, of which the sums have not been told yet
     distance = None  # √(mean_l ‖w_l − w̄‖²) as it was last seen; None where all learners hold the same w
 
     def __init__(self, comm, config):
         self.comm, self.config = comm, config
+        self.keeper = comm.rank  # the learner whose state this one shares, and who writes it
         sums = {'ordered': comm.start_sum, 'mpi': comm.start_library_sum}
         self.start_sum = sums[config.exchange.reduce]  # of vectors as long as the model
 
@@ -81,6 +83,18 @@ class Algorithm:
 
     def load(self, state):
         self.optimizer.load(state)
+
+    def regroup(self, former):
+        """Go on from the checkpoint of `former` learners (resume.Former), of another number or on other nodes.
+
+        The parameters hold their consensus already.  Return what has become of their states, in words.  All learners
+        call it together.
+        """
+        state = self.optimizer.state()
+        former.average(state)
+        self.optimizer.load(state)
+        return (f'every rank begins with the consensus of {former.count} saved models and the mean of their optimizer '
+                'states')
 
     def update(self, x, g, lr, before=nothing, after=nothing):
         """x ← optimizer(x, mean gradient, lr), in place.  A gradient that is not finite changes nothing.

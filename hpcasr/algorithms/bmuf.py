@@ -67,3 +67,11 @@ class Bmuf(LocalSGD):
     def load(self, state):
         super().load(state)
         self.W[:], self.D[:] = state['W'], state['D']
+
+    def regroup(self, former):
+        told, x = super().regroup(former), self.params.data
+        former.common({'D': self.D})
+        self.W[:] = x
+        self.mix(x, [self.W, self.D], [1.0, self.ahead])
+        self.optimizer.forget()
+        return told + ' without momentum, as at its start; block momentum stays'

@@ -5,17 +5,19 @@ import numpy as np
 from hpcasr.model.params import FAULT, LOSS, NONFINITE, SLOTS, STOP
 
 FINE = 2**20  # the loss is counted in so small parts of a nat: sums of whole numbers do not depend on their order
+MOST = 2**53
 
 
 class Board:
     """Sums of the slots of all learners, kept in a window of learner 0.
 
     behind   steps of this learner that it has not told yet
+    heard    what `hear` has said so far: what float32 rounds off once is said the next time
     """
 
     def __init__(self, comm, every):
         self.window, self.every, self.behind = comm.window(SLOTS, 'q'), every, 0
-        self.mine, self.seen, self.now = np.zeros((3, SLOTS), np.int64)  # not told yet; read before; read now
+        self.mine, self.heard, self.now = np.zeros((3, SLOTS), np.int64)  # the first: not told yet; the last: as read
 
     def step(self, slots):
         """Count a step of this learner; slots ← what has come in here since the last call, zeros for most learners."""
@@ -28,12 +30,8 @@ class Board:
 
     def count(self, slots):
         self.behind += 1
-        if slots[NONFINITE]:
-            self.mine[NONFINITE] += 1
-        else:
-            scaled = slots.astype(np.float64)
-            scaled[LOSS] *= FINE
-            self.mine += np.rint(scaled).astype(np.int64)
+        if not slots[NONFINITE]:  # else its frames have taught nobody anything, and its loss may be any
+            self.mine += whole(slots)
 
     def tell(self):
         self.window.add(0, self.mine)
@@ -42,8 +40,15 @@ class Board:
     def hear(self, slots):
         """slots ← what has come in since the last call; faults and stop votes are told at meetings."""
         self.window.get(self.window.comm.rank, self.now)
-        slots[:] = self.now - self.seen
+        slots[:] = self.now - self.heard
         slots[LOSS] /= FINE
-        slots[[STOP, FAULT, NONFINITE]] = 0
-        self.seen[:] = self.now
+        self.heard += whole(slots)
+        slots[[STOP, FAULT]] = 0
+
+
+def whole(slots):
+    """[SLOTS] int64, the loss in parts of a nat; of a model that diverges it can be larger than any integer."""
+    scaled = slots.astype(np.float64)
+    scaled[LOSS] *= FINE
+    return np.rint(scaled.clip(-MOST, MOST)).astype(np.int64)
 

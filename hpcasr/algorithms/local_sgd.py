@@ -45,3 +45,8 @@ class LocalSGD(Replicas):
     def end_block(self, x):
         """w_l ← mean_j w_j."""
         self.average(x)
+
+    def regroup(self, former):
+        told = super().regroup(former)
+        self.t = 0
+        return told + '; a new block of steps begins'

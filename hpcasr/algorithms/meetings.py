@@ -14,10 +14,13 @@ class Meetings:
     behind     steps counted here whose sums have not come out yet
     distance   √(mean_l ‖w_l − w̄‖²) at the last meeting, estimated from `sample` parameters; None: not known.  It comes
                out of a difference of sums in float64, so below 1e-8 ‖w̄‖ it is noise
+    models     over how many that mean is
+    weight     of this learner's model in it; those of all learners sum to `models`
     """
 
     def __init__(self, comm, size, every, sample):
         self.comm, self.every, self.size = comm, every, size
+        self.models, self.weight = comm.size, 1.0
         self.places = np.sort(np.random.default_rng(size).choice(size, min(sample, size), replace=False))
         self.ballot, self.told = np.zeros((2, SLOTS + len(self.places) + 1))  # what is counted, what is under way
         self.steps, self.finish, self.distance = 0, None, None
@@ -57,7 +60,7 @@ class Meetings:
     def send(self, x):
         """Begin the sum of the ballots, and start a new one."""
         sample = x[self.places].astype(np.float64)
-        self.ballot[SLOTS:-1], self.ballot[-1] = sample, sample @ sample
+        self.ballot[SLOTS:-1], self.ballot[-1] = self.weight*sample, self.weight*(sample @ sample)
         self.ballot, self.told = self.told, self.ballot
         self.ballot[:] = 0
         self.asked = self.behind
@@ -76,5 +79,5 @@ class Meetings:
         """The distance that a sample's Σ_l w_l and Σ_l ‖w_l‖² show, scaled to all parameters."""
         if not len(sums):
             return None
-        mean, L = sums/self.comm.size, self.comm.size
+        mean, L = sums/self.models, self.models
         return float(np.sqrt(np.maximum(squares/L - mean @ mean, 0)*self.size/len(sums)))

@@ -128,6 +128,12 @@ class PushSum(Replicas):
         self.pair[:] = state['pair']
         self.keep([state.get(f'flight{i}') for i in range(int(state['flights']))])
 
+    def regroup(self, former):
+        told = super().regroup(former)
+        self.pair[:-1], self.pair[-1] = self.params.data, 1
+        self.launch()
+        return told + '; masses, and what is under way, begin anew'
+
 
 def sum_up(vectors):
     """Their sum in that order, in the first of them; None of none."""

@@ -49,6 +49,12 @@ class Replicas(Algorithm):
         super().load(state)
         self.t = int(state['t'])
 
+    def regroup(self, former):
+        state = {'t': np.array(self.t)}
+        former.average(state)
+        self.t = int(state['t'])
+        return super().regroup(former)
+
     def average(self, x):
         """x ← mean_l x_l in place, the same on every learner."""
         self.start_sum(x)()

@@ -38,11 +38,15 @@ class SyncAllreduce(Algorithm):
         self.comm.progress()
 
     def step(self, x, g, lr):
+        self.sum(g)
+        self.update(x, g, lr)
+
+    def sum(self, g):
+        """g ← Σ_l g_l with its slots."""
         self.reduce(g, g.size)
         for finish in self.sums:
             finish()
         self.sums, self.begun = [], 0
-        self.update(x, g, lr)
 
     def reduce(self, g, hi):
         """Start Σ_l of all that is final and not yet under way."""

@@ -1,5 +1,6 @@
 """The verbs with which learners talk.  This class is one learner alone; mpi.py is many of them over MPI."""
 
+from itertools import groupby
 from time import perf_counter, sleep
 
 import numpy as np
@@ -111,6 +112,12 @@ class Comm:
     def progress(self):
         """Let the library move what is under way; called between layers, so it must be cheap."""
 
+    def serve(self, how):
+        """Serve the other learners also while this one computes, until `close`; called by all learners together.
+
+        how   'poll': in `progress`; 'thread': in a thread as well.  Raises BadInput, on all, where MPI forbids threads
+        """
+
     def now(self):
         """Seconds since some moment, on the clock by which this learner lives: simulated, for a virtual one."""
         return perf_counter()
@@ -156,6 +163,15 @@ class Comm:
 def require_divisor(node_size, size):
     if node_size and size % node_size:
         raise BadInput(f'--node-size {node_size} does not divide {size} ranks; give a divisor of it')
+
+
+def arrangement(nodes):
+    """Comm.nodes in words: how many learners the nodes have, `4 x 8` or `3 + 2`; else the node of each, `0 1 0 1`."""
+    runs = [(node, sum(1 for _ in run)) for node, run in groupby(nodes)]
+    sizes = [size for _, size in runs]
+    if len(runs) > max(nodes) + 1:
+        return ' '.join(map(str, nodes))
+    return f'{len(sizes)} x {sizes[0]}' if len(set(sizes)) == 1 else ' + '.join(map(str, sizes))
 
 
 def nothing(*_):

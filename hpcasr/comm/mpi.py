@@ -15,6 +15,7 @@ from hpcasr.comm.memory import LINE, share
 from hpcasr.comm.pool import Pool
 from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
 from hpcasr.comm.rma import MPIWindow
+from hpcasr.comm.serving import Server, require_threads
 from hpcasr.comm.underway import Underway
 from hpcasr.comm.window import Window
 
@@ -51,6 +52,7 @@ class MPIComm(Comm):
         self.family.append(self.underway)
         self.moves = parent.moves if parent else {}  # requests of exchanges under way; they keep the buffers alive
         self.exposed = parent.exposed if parent else []  # one-sided windows, in the order in which they were made
+        self.server = None
 
     # who is where
 
@@ -218,6 +220,9 @@ class MPIComm(Comm):
         self.moves.clear()
         for window in list(self.exposed):
             window.close()
+        if self.server:
+            self.server.stop()
+            self.server = None
 
     # time
 
@@ -251,6 +256,11 @@ class MPIComm(Comm):
         tic = perf_counter()
         self.advance()
         self.charge(seconds=perf_counter() - tic)
+
+    def serve(self, how):
+        if how == 'thread' and self.size > 1 and not self.server:
+            self.together(require_threads)
+            self.server = Server(self.mpi.Dup())
 
     def charge(self, nbytes=0, messages=0, seconds=0.0, waited=0.0):
         """Add to the counters, and to those of the Comm of which this one is a part."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hpcasr.comm.base import cuts
+from hpcasr.comm.onesided import never
 
 FAR = 1 << 40  # more than any epoch has: whoever adds it to a counter stops what it counts
 
@@ -79,6 +80,9 @@ class StaticWork:
         """
         return True
 
+    def await_others(self, stop):
+        """Return when all learners have come to the meeting point; if stop() meanwhile, halt those that have not."""
+
     def meet(self):
         """All learners have come: agree on what is consumed."""
 
@@ -100,18 +104,28 @@ class FreeWork(StaticWork):
     """
 
     lead = 1
+    COUNTERS = 2
+    COME, ALL = range(2)  # how many have come to meeting points, of learner 0; at how many all have been
 
     def __init__(self, total, batch, every, comm, journal, crew):
         super().__init__(total, batch, comm.rank, comm.size, every)
-        self.comm, self.journal, self.crew = comm, journal, crew
+        self.comm, self.journal, self.crew, self.meetings = comm, journal, crew, 0
         self.window = comm.window(0, 'f4', self.COUNTERS)
 
     def rest(self):
-        return self.journal.claims(self.draw(), self.known)
+        return self.journal.claims(self.draw(), self.recorded)
 
-    def known(self, lo, hi, samples, at):
+    def recorded(self, lo, hi, samples, at):
         """The claim of a record."""
         return Claim(self.epoch, lo, hi, samples, at)
+
+    def draw(self):
+        """The claims up to the next meeting point, as they are wanted."""
+        raise NotImplementedError
+
+    def stop(self):
+        """Hand out no more than all can do at once."""
+        raise NotImplementedError
 
     def finish(self, claim):
         super().finish(claim)
@@ -123,6 +137,19 @@ class FreeWork(StaticWork):
             self.stop()
         return False
 
+    def await_others(self, stop):
+        self.meetings += 1
+        if self.window.fetch_add(0, self.COME, 1) == self.meetings*self.size - 1:
+            for rank in range(self.size):
+                self.window.fetch_add(rank, self.ALL, 1)
+        if self.wait_for_all(stop) < self.meetings:
+            self.halt()
+            self.wait_for_all()
+
+    def wait_for_all(self, stop=never):
+        """At how many meeting points all have been: this one, or it was stopped."""
+        return self.window.wait(self.rank, self.ALL, self.meetings, 'all to come to a meeting point', stop)
+
     def meet(self):
         self.consumed = max(self.comm.allgather(self.consumed))
 
@@ -130,7 +157,8 @@ class FreeWork(StaticWork):
 class CounterWork(FreeWork):
     """A shared counter: whoever is done takes the next batch, so fast learners take more; a crew takes one for each."""
 
-    COUNTERS = 1  # samples handed out, of learner 0
+    COUNTERS = 3
+    TAKEN = 2  # samples handed out, of learner 0
 
     def __init__(self, *of, **work):
         super().__init__(*of, **work)
@@ -143,14 +171,14 @@ class CounterWork(FreeWork):
 
     def taken(self, samples):
         """Take so many for the crew; what the counter was."""
-        return self.crew.first(self.window.fetch_add, 0, 0, samples)
+        return self.crew.first(self.window.fetch_add, 0, self.TAKEN, samples)
 
     def stop(self):
-        self.window.fetch_add(0, 0, FAR)
+        self.window.fetch_add(0, self.TAKEN, FAR)
 
     def meet(self):
         super().meet()
-        self.base = self.window.read(0, 0)
+        self.base = self.window.read(0, self.TAKEN)
         self.comm.barrier()  # before anybody takes more
 
 
@@ -160,8 +188,8 @@ class ShardWork(FreeWork):
     To halt, one learner stops all, sees how far the furthest is, and lets the others go as far.
     """
 
-    COUNTERS = 3
-    TAKEN, LAST, HALTS = range(3)  # steps taken; steps to take + 1; how often somebody wanted to halt, of learner 0
+    COUNTERS = 5
+    TAKEN, LAST, HALTS = range(2, 5)  # steps taken; steps to take + 1; how often somebody wanted to halt, of learner 0
 
     def draw(self):
         last = None
@@ -181,7 +209,7 @@ class ShardWork(FreeWork):
 
     def meet(self):
         super().meet()
-        for counter in range(self.COUNTERS):
+        for counter in self.TAKEN, self.LAST, self.HALTS:
             self.window.fetch_add(self.rank, counter, -self.window.read(self.rank, counter))
         self.comm.barrier()
 

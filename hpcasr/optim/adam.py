@@ -11,6 +11,7 @@ class Adam:
     m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ) after t steps; in place on flat vectors of n entries.
 
     A step is one call; or `begin`, and then `part` for parts that together are x, of which the first entry is `at`.
+    Whoever keeps the state of some parts elsewhere puts it into `vectors()` and `at(t)` before such a step.
     """
 
     name = 'adam'
@@ -31,6 +32,14 @@ class Adam:
     def part(self, x, g, lr, at):
         part = slice(at, at + x.size)
         self.ops.adam(x, g, self.m[part], self.v[part], self.t, lr, self.beta1, self.beta2, self.epsilon, self.scratch)
+
+    def vectors(self):
+        """The arrays [n], not copies, that the next step depends on."""
+        return [self.m, self.v]
+
+    def at(self, t):
+        """Be where `t` steps lead."""
+        self.t = int(t)
 
     def forget(self):
         """Momentum m ← 0; the scales v stay."""

@@ -9,6 +9,7 @@ class SGD:
     """v ← momentum v + g;  x ← x − lr v  (Polyak 1964), in place on flat vectors of n entries.
 
     A step is one call; or `begin`, and then `part` for parts that together are x, of which the first entry is `at`.
+    Whoever keeps the state of some parts elsewhere puts it into `vectors()` and `at(t)` before such a step.
     """
 
     name = 'sgd'
@@ -26,6 +27,13 @@ class SGD:
 
     def part(self, x, g, lr, at):
         self.ops.sgd(x, g, self.v[at:at + x.size], lr, self.momentum, self.scratch)
+
+    def vectors(self):
+        """The arrays [n], not copies, that the next step depends on."""
+        return [self.v] if self.momentum else []
+
+    def at(self, t):
+        """Be where `t` steps lead: nothing is counted."""
 
     def forget(self):
         """Momentum ← 0."""

@@ -30,7 +30,9 @@ MORE = {  # what else than its defaults an algorithm is tested with
     'sync-decentralized': [{'exchange.topology': t} for t in TOPOLOGIES[1:]],
     'push-sum': [{'exchange.push_delay': d} for d in (1, 3)],
 }
-VARIANTS = [(name, options) for name in SYNCHRONOUS for options in [{}, *MORE.get(name, [])]]
+FORMS = [('easgd', {'exchange.elastic_update': 'sync'}),  # synchronous forms of others
+         ('easgd', {'exchange.elastic_update': 'sync', 'exchange.elastic': 0.15, 'exchange.period': 2})]
+VARIANTS = [(name, options) for name in SYNCHRONOUS for options in [{}, *MORE.get(name, [])]] + FORMS
 IDS = [' '.join([name, *(f'{k.split(".")[1]}={v}' for k, v in options.items())]) for name, options in VARIANTS]
 
 
@@ -144,6 +146,7 @@ class Player:
     pause    pause(rank, t) -> seconds that compute takes
     targets  the digraph of push-sum; None: its own
     stop     steps in which this learner wants to stop
+    journal  of an asynchronous one; None: its own
     """
 
     comm: object
@@ -156,16 +159,19 @@ class Player:
     targets: object = None
     stop: tuple = ()
     lr: float = 0.1
+    journal: object = None
 
     def __post_init__(self):
         comm, dtype = self.comm, self.dtype
         config = Config().with_values({'train.dtype': dtype, **PLAIN, **self.options}, 'test')
         self.algorithm = get_algorithm(self.name)(comm, config)
+        self.algorithm.journal = self.journal or getattr(self.algorithm, 'journal', None)
         self.algorithm.targets = self.targets or getattr(self.algorithm, 'targets', None)
         self.learner = self.problem.learner(comm.rank, comm.size, dtype, self.algorithm.allocate,
                                             self.algorithm.allocate_gradient)
         self.params = self.learner.params
         self.algorithm.bind(self.params, get_optimizer(config.optim, self.params.size, dtype, get_backend('reference')))
+        comm.barrier()  # nobody reads the window of a learner who has not filled it yet
 
     def live(self, steps):
         """`steps` steps, then the end."""
@@ -197,16 +203,17 @@ class Player:
         assert np.array_equal(p.data, before)
         return Life(models, slots, consensus, algorithm.distance)
 
-    def again(self):
+    def again(self, **how):
         """A new Player that has only what this one has saved; this one goes on as if nothing had happened."""
         p = self.params
         self.algorithm.settle(p.data, p.slots)
         self.algorithm.consensus(p.data)
         state, x = {k: np.array(v) for k, v in self.algorithm.state().items()}, p.data.copy()
         self.algorithm.close(p.data)
-        other = replace(self)
+        other = replace(self, **how)
         other.params.data[:] = x
         other.algorithm.load(state)
+        self.comm.barrier()
         return other
 
 

@@ -34,7 +34,7 @@ def require_equal(lives, expected, dtype, factor=1):
 
 
 def test_every_algorithm_has_a_rule_here():
-    assert set(RULES) == set(SYNCHRONOUS)
+    assert set(RULES) == {name for name, _ in VARIANTS} >= set(SYNCHRONOUS)
 
 
 @variants

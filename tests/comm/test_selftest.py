@@ -85,6 +85,12 @@ def test_what_is_broken_is_named(broken, monkeypatch):
     assert 'hpcasr[mpich]' in said[0] and '\n' not in said[0]
 
 
+def test_a_swap_that_does_not_compare_is_found_though_nobody_else_swaps(monkeypatch):
+    monkeypatch.setattr(virtual, 'VirtualWindow', type('Broken', (Swaps, virtual.VirtualWindow), {}))
+    with pytest.raises(AgreedBadInput, match=r'compare-and-swap is not atomic .*5 increments give 3'):
+        World(1).run(selftest.run)
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize(('broken', 'why'), [
     (Overlaps, 'concurrent sums'), (Fails, 'compare-and-swap'), (Stuck, 'lose something .*Interrupted: learner')])

@@ -70,13 +70,6 @@ def test_a_signal_to_one_rank_stops_all(train, tmp_path, name):
     assert done_of(tmp_path/'exp/cut')['epochs'] == 2
 
 
-def test_another_number_of_ranks_is_refused(train):
-    plan = *PLAN, '--algo', 'local-sgd'
-    train(2, '--out', 'exp/cut', *plan, mishap=('usr1', 0, 2), status=75)
-    done = train(0, '--out', 'exp/cut', *plan, '--resume', 'auto', '--virtual', '3', status=2)
-    assert 'holds the models of 2 ranks, and there are 3 now' in done.stderr
-
-
 @pytest.mark.parametrize('name', SYNCHRONOUS)
 @pytest.mark.parametrize('ranks', [1, 5, 7])
 def test_ranks_without_data(train, tmp_path, name, ranks):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hpcasr.algorithms import ALGORITHMS
 from tests.conftest import done_of
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
@@ -89,6 +90,48 @@ def test_another_number_of_ranks_goes_on_and_says_so(train, tmp_path):
     done = train(3, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
     assert 'not bit-identical from here: ranks 2 then, 3 now' in done.stderr
     assert done_of(tmp_path/'exp/cut')['epochs'] == 2
+
+
+@pytest.mark.parametrize('name', ALGORITHMS)
+def test_any_algorithm_goes_on_with_another_number_of_learners(train, tmp_path, name):
+    plan = *PLAN, '--algo', name, '--lr', '0.3', '--epochs'
+    train(0, '--out', 'exp/x', *plan, '1', '--virtual', '2')
+    for then, now in (2, 3), (3, 1):
+        done = train(0, '--out', 'exp/x', *plan, str(now % 3 + 2), '--resume', 'auto', '--virtual', str(now))
+        assert f'not bit-identical from here: ranks {then} then, {now} now' in done.stderr
+        told = [line for line in done.stderr.splitlines() if line.startswith('regroup ')]
+        assert len(told) == ALGORITHMS[name].own_state
+        assert all('the consensus of ' in line and 'optimizer states' in line for line in told)
+    assert done_of(tmp_path/'exp/x')['epochs'] == 3
+
+
+def test_real_ranks_go_on_in_another_number_where_each_has_a_model_of_its_own(train, tmp_path):
+    plan = *PLAN, '--algo', 'push-sum', '--push-delay', '2'
+    train(2, '--out', 'exp/x', *plan, mishap=('usr1', 0, 3), status=75)
+    done = train(3, '--out', 'exp/x', *plan, '--resume', 'auto')
+    assert 'regroup   every rank begins with the consensus of 2 saved models' in done.stderr
+    assert done_of(tmp_path/'exp/x')['epochs'] == 2
+
+
+def test_the_same_number_on_other_nodes(train, tmp_path):
+    """Only where a model belongs to a node."""
+    plan, again = (*PLAN, '--virtual', '4', '--epochs'), ('--node-size', '1', '--resume', 'auto')
+    for name, regrouped in ('async-decentralized', False), ('hierarchical', True):
+        train(0, '--out', name, *plan, '1', '--algo', name, '--node-size', '2')
+        done = train(0, '--out', name, *plan, '2', '--algo', name, *again)
+        assert 'nodes 2 x 2 then, 4 x 1 now' in done.stderr
+        assert ('the consensus of 2 saved models' in done.stderr) == regrouped
+    done = train(0, '--out', name, *plan, '3', '--algo', name, *again)
+    assert 'not bit-identical' not in done.stderr and 'regroup' not in done.stderr
+
+
+def test_a_checkpoint_that_lacks_the_file_of_a_rank(train, tmp_path):
+    plan = *PLAN, '--algo', 'local-sgd', '--virtual'
+    train(0, '--out', 'exp/x', *plan, '2', '--epochs', '1')
+    newest = max((tmp_path/'exp/x/checkpoints').iterdir())
+    (newest/'rank0001.h5').unlink()
+    done = train(0, '--out', 'exp/y', *plan, '3', '--resume', newest, status=2)
+    assert done.stderr.count('\n') == 1 and 'not a whole checkpoint (No such file or directory)' in done.stderr
 
 
 def test_more_epochs_go_on_from_the_end(train, tmp_path):
