@@ -63,15 +63,20 @@ bench: $(VENV)/.test
 	$(BIN)/hpcasr bench step
 	$(BIN)/hpcasr bench data --size 10G
 
-# of every algorithm: the time of a step on all ranks, computing and asleep; of an exchange; what it learns of the demo's
-# speech; some 20 minutes
+# of every algorithm: the time of a step on all ranks, computing and asleep; of an exchange, and of a reach into the memory
+# of another rank; what one slow rank of 8 costs; what is learnt of the demo's speech, also at growing batches
 bench-algorithms: $(VENV)/.demo
 	test -e exp/demo/RESULTS || $(MAKE) demo
 	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench exchange
 	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench algorithms
 	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench algorithms --pace 50
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench onesided
+	$(BIN)/mpirun -n 8 $(BIN)/hpcasr bench stragglers
+	$(BIN)/mpirun -n 8 $(BIN)/hpcasr bench stragglers --model small --pace 200 --slow 1,4 --steps 10 --blocks 5
 	$(BIN)/hpcasr bench convergence exp/demo/train.h5 --dev exp/demo/dev.h5 --graph exp/demo/tri/graph \
 	    --test exp/demo/test.h5 --out exp/convergence
+	$(BIN)/hpcasr bench convergence exp/demo/train.h5 --dev exp/demo/dev.h5 --sweep 1,2,4,8,16 \
+	    --more '--model tiny --chunk 32 --lr 4' --out exp/sweep
 
 # the built wheel, installed in a fresh environment and run outside this tree
 check-wheel:
@@ -83,8 +88,8 @@ check-wheel:
 	sh tests/wheel.sh "$(abspath .venv-wheel)/bin"
 
 clean:
-	rm -rf build dist exp/demo exp/convergence .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache .hypothesis \
-	    *.egg-info
+	rm -rf build dist exp/demo exp/convergence exp/sweep .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache \
+	    .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 MPI ?= mpich

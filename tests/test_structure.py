@@ -48,7 +48,8 @@ def test_kernels_know_no_layer_and_no_mpi():
 
 COMMANDS = [[], ['algorithms'],
             ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'],
-            ['bench', 'algorithms'], ['bench', 'exchange'], ['bench', 'convergence'], ['data'],
+            ['bench', 'algorithms'], ['bench', 'stragglers'], ['bench', 'exchange'], ['bench', 'onesided'],
+            ['bench', 'convergence'], ['data'],
             ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],

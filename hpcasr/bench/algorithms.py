@@ -12,6 +12,7 @@ from hpcasr.bench.step import LR, Shape, refuse_too_large
 from hpcasr.bench.table import table
 from hpcasr.bench.variants import Variant, variants
 from hpcasr.bench.wrong import Wrong
+from hpcasr.comm import selftest
 from hpcasr.errors import BadInput
 from hpcasr.experiment import checksum
 from hpcasr.model.network import build
@@ -26,6 +27,8 @@ PERIOD = 'exchange.period'
 VECTORS = 4  # as long as the model, of a learner and algorithm: parameters, gradient, momentum, one of the exchange
 ROUNDING = 1e-3  # of the way from the start: what another order of sums may change in some steps in float32
 NEAR = 0.5  # of the way: other algorithms go the same way, to first order in the rate
+SINE = 0.7  # of 45 degrees: and asynchronous ones go in the same direction,
+FAR = 10  # but not so often as far or as short: a server's momentum counts pushes, and a centre follows slowly
 COLUMNS = {'label': ('algorithm', ''), 'ms': ('ms/step', '.1f'), 'samples_per_second': ('samples/s', ',.0f'),
            'ratio': ('ratio', '.3f'), 'low': ('low', '.3f'), 'high': ('high', '.3f'), 'compute': ('compute', '.1%'),
            'exchange': ('exchange', '.1%'), 'waiting': ('waiting', '.1%'), 'megabytes': ('MB/step', '.2f'),
@@ -49,8 +52,9 @@ def bench(comm, config, trial, progress=iter):
     Raises BadInput, and Wrong for an answer that is not right, on all ranks alike.
     """
     comm.compare(config.flat() | vars(trial))
-    chosen = comm.together(choose, config, trial)
     comm.together(comm.arrange, config.exchange.node_size)
+    chosen, left_out = comm.together(choose, comm, config, trial)
+    prepare(comm, chosen, config)
     shape = Shape(config.data.batch, config.data.chunk, trial.dim, trial.targets, config.train.dtype)
     comm.together(refuse_too_large, resolve(config.model), shape, VECTORS*len(chosen), crowd(comm.nodes),
                   'fewer --algo, ')
@@ -63,19 +67,42 @@ def bench(comm, config, trial, progress=iter):
     return {'model': runners[0].network.describe(), 'library': comm.library, 'ranks': comm.size,
             'nodes': len(set(comm.nodes)), 'batch': shape.batch, 'chunk': shape.chunk, 'blocks': trial.blocks,
             'steps': trial.steps, 'period': config.exchange.period, 'pace': config.simulate.pace,
-            'slow_rank': config.simulate.slow_rank, 'algorithms': rows}
+            'slow_rank': config.simulate.slow_rank, 'left_out': left_out, 'algorithms': rows}
 
 
-def choose(config, trial):
-    """[Variant], the reference first.  Raises BadInput."""
-    chosen = [REFERENCE, *(v for v in variants(trial.algos, VARIED, config) if v.config(config) !=
-                           REFERENCE.config(config))]
-    period = config.exchange.period
+def choose(comm, config, trial):
+    """([Variant], the reference first; labels of those that cannot run here, unless they were named).
+
+    Raises BadInput.
+    """
+    found = [v for v in variants(trial.algos, VARIED, config) if v.config(config) != REFERENCE.config(config)]
+    able = [v for v in found if trial.algos or can(comm, v, config)]
+    refuse_torn_periods(able, config.exchange.period, trial)
+    return [REFERENCE, *able], [v.label for v in found if v not in able]
+
+
+def can(comm, variant, config):
+    """Whether the algorithm can run on these learners."""
+    try:
+        get_algorithm(variant.algo)(comm, variant.config(config))
+    except BadInput:
+        return False
+    return True
+
+
+def refuse_torn_periods(chosen, period, trial):
+    """Raise BadInput unless a block has whole periods."""
     for variant in chosen:
         if periodic(variant) and trial.steps % period:
             raise BadInput(f'--steps {trial.steps}: {variant.algo} averages every {period} steps; give a multiple of '
                            f'{period}, or --set {PERIOD}={trial.steps}')
-    return chosen
+
+
+def prepare(comm, chosen, config):
+    """Serve the others as training would; raise BadInput where windows are needed and do not work."""
+    comm.serve(config.exchange.progress)
+    if any(get_algorithm(variant.algo).asynchronous for variant in chosen) and not comm.simulated:
+        selftest.run(comm)
 
 
 def periodic(variant):
@@ -110,7 +137,12 @@ class Runner:
             algorithm.step(p.data, p.gradient, LR)
         network.ops.synchronize()
 
+    def settle(self):
+        """As at a meeting point of training; called by all learners together."""
+        self.algorithm.settle(self.network.params.data, self.network.params.slots)
+
     def consensus(self):
+        self.settle()
         return self.algorithm.consensus(self.network.params.data)
 
 
@@ -120,25 +152,43 @@ def check_steps(chosen, config, trial):
 
 
 def check(comm, runners, steps):
-    """[‖w̄ − w̄_r‖/‖w̄_r − w_0‖] of every algorithm's consensus w̄ after some steps, w̄_r that of the first.
+    """How far off the consensus w̄ of every algorithm is after some steps from w̄_r, that of the first: [float].
 
-    They compute, whatever the pace.  Raises Wrong.
+    ‖w̄ − w̄_r‖/‖w̄_r − w_0‖, of asynchronous ones what `stray` says of their ways.  They compute, whatever the pace.
+    Raises Wrong.
     """
     begin, aims, offs = runners[0].network.params.data.copy(), None, []
     for runner in runners:
         runner.run(runner.network, steps)
         x = runner.consensus()
         aims = x.copy() if aims is None else aims
-        off = norm2(x - aims)/norm2(aims - begin)
-        refuse(comm.allgather((checksum(x), off)), runner.variant)
+        way, aim, free = x - begin, aims - begin, runner.algorithm.asynchronous
+        off = stray(way, aim) if free else norm2(way - aim)/norm2(aim)
+        refuse(comm.allgather((checksum(x), off)), runner.variant, free)
         offs.append(off)
     return offs
 
 
-def refuse(found, variant):
-    """Raise Wrong unless all ranks have the same consensus, and it is where it should be; found: [(checksum, off)]."""
+def stray(way, aim):
+    """The sine of the angle between two ways, 1 from 90° on, infinite where one is FAR times as long as the other.
+
+    Learners that do not wait for each other take their steps in any order, and go neither as far as those that do nor
+    to the same place; but in the same direction.  NaN where there is no way.
+    """
+    went, goal = norm2(way), norm2(aim)
+    cosine = np.divide(float(np.dot(way, aim)), went*goal) if went else np.nan
+    if went > FAR*goal or goal > FAR*went > 0:
+        return np.inf
+    return float(np.sqrt(1 - min(cosine, 1.0)**2)) if not cosine <= 0 else 1.0
+
+
+def refuse(found, variant, free):
+    """Raise Wrong unless all ranks have the same consensus, and it is where it should be; found: [(checksum, off)].
+
+    free   the algorithm is asynchronous
+    """
     sums, off = {checksum for checksum, _ in found}, found[0][1]
-    near = ROUNDING if variant.algo == REFERENCE.algo else NEAR
+    near = ROUNDING if variant.algo == REFERENCE.algo else SINE if free else NEAR
     if len(sums) > 1:
         raise Wrong(f'{variant.label}: the ranks have {len(sums)} different consensus models; not timed')
     if not off <= near:  # NaN is not
@@ -166,6 +216,7 @@ def finish(comm, runners):
     """Finish what is under way.  Raises Wrong where parameters are not finite."""
     for runner in runners:
         x = runner.network.params.data
+        runner.settle()
         runner.algorithm.close(x)
         if not all(comm.allgather(bool(np.isfinite(x).all()))):
             raise Wrong(f'{runner.variant.label}: parameters are not finite after the last step')
@@ -193,4 +244,6 @@ def lines(found):
     yield (f'{found["blocks"]} alternating blocks of {found["steps"]} steps, averages every {found["period"]} where '
            f'there is a period; ratio: samples/s over those of {REFERENCE.label}, median of the blocks and its 95 % '
            'interval')
+    if found['left_out']:
+        yield f'not possible on these nodes: {", ".join(found["left_out"])}'
     yield table([row | {'megabytes': row['bytes']/1e6} for row in found['algorithms']], COLUMNS)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcasr import launcher
+from hpcasr.algorithms import ALGORITHMS
 from hpcasr.bench.table import table
-from hpcasr.bench.variants import Variant, variants
+from hpcasr.bench.variants import Variant, several_nodes, variants
+from hpcasr.decode import report, results
 from hpcasr.errors import AgreedBadInput, BadInput, CheckFailed
 from hpcasr.recipe.plan import Stage
 from hpcasr.recipe.run import Runner
@@ -21,10 +23,13 @@ from hpcasr.report import curves
 
 TRAINING = '--model small --chunk 32 --lr 4'  # what the demo's speech is learnt well with
 VARIED = {'exchange.topology': ('ring', 'random-ring'), 'exchange.block_update': ('nesterov', 'classic')}
-SERIAL = 'sync-allreduce'  # of one learner: plain SGD
+SERIAL = 'sync-allreduce'  # of one learner: plain SGD; of several, that with which word error rates are compared
+SWEPT = 'sync-allreduce', 'sync-decentralized', 'async-decentralized'
+EXPECTED = {'async-ps': (0.5, 2)}  # mean staleness with L equal learners, over L
 COMPARED = 'ring', 'random-ring'  # the topologies of the pair
 COLUMNS = {'run': ('run', ''), 'learners': ('learners', ''), 'ce': ('ce', ''), 'relative': ('to serial', ''),
-           'fer': ('fer', ''), 'megabytes': ('MB sent', ''), 'distance': ('distance', ''), 'wer': ('%WER', '')}
+           'fer': ('fer', ''), 'megabytes': ('MB sent', ''), 'distance': ('distance', ''),
+           'staleness': ('staleness', ''), 'wer': ('%WER', ''), 'difference': (f'to {SERIAL}', '')}
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Trial:
     epochs, seed  of training; `more` are further arguments of hpcasr train
     algos         names, () for all
     graph, test   decoding graph and store for word error rates, or both None
+    sweep         samples of each of `many` learners and step: some algorithms with each of these, in place of all
     """
 
     store: str
@@ -50,6 +56,7 @@ class Trial:
     algos: tuple = ()
     graph: str | None = None
     test: str | None = None
+    sweep: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ def bench(trial, say):
                 continue
             if status:
                 return None, status
-    rows = [named(run) | (failed.get(run.name) or scores(trial, run)) for run in planned]
+    other = next((run for run in planned[1:] if run.variant.algo == SERIAL and run.name not in failed), None)
+    rows = [named(run) | (failed.get(run.name) or scores(trial, run, other)) for run in planned]
     return facts(trial, [row | beside(row, rows[0]) for row in rows]), None
 
 
@@ -100,18 +108,29 @@ def refuse(trial):
         raise BadInput('--graph and --test go together: give both for word error rates, or none')
     if trial.graph and not trial.dev:
         raise BadInput('--graph needs --dev as well: the acoustic scale is chosen on held-out speech')
+    if trial.sweep and not trial.many:
+        raise BadInput('--sweep and --many 0: a sweep is one of --many learners; give their number')
 
 
 def plan(trial):
-    """[Run]: the serial one, every variant of every algorithm, and of many learners those that have a topology.
+    """[Run]: the serial one, and those that are compared.  Raises BadInput."""
+    return [Run('serial', Variant(SERIAL), 0, trial.ranks*trial.batch), *(sweep if trial.sweep else compare)(trial)]
 
-    Raises BadInput.
-    """
-    chosen = variants(trial.algos, VARIED)
+
+def compare(trial):
+    """[Run]: every variant of every algorithm, and of many learners those that have a topology."""
+    chosen = [v for name in dict.fromkeys(trial.algos or ALGORITHMS)
+              for v in variants((name,), VARIED | several_nodes(name, trial.ranks))]
     many = [v for v in chosen if trial.many and 'exchange.topology' in dict(v.values)]
-    return [Run('serial', Variant(SERIAL), 0, trial.ranks*trial.batch),
-            *(Run(v.label, v, trial.ranks, trial.batch) for v in chosen),
+    return [*(Run(v.label, v, trial.ranks, trial.batch) for v in chosen),
             *(Run(f'{v.label}, {trial.many} learners', v, trial.many, trial.batch) for v in many)]
+
+
+def sweep(trial):
+    """[Run]: some algorithms with many learners and growing batches; the rate grows with the batch (optim.lr_batch)."""
+    chosen = variants(trial.algos or SWEPT, {'exchange.topology': COMPARED[1:]})
+    return [Run(f'{v.label}, {trial.many} learners x {batch}', v, trial.many, batch)
+            for batch in trial.sweep for v in chosen]
 
 
 def stages(trial, serial, run):
@@ -168,22 +187,39 @@ def named(run):
             'learners': run.learners or 1, 'batch': run.batch}
 
 
-def scores(trial, run):
+def scores(trial, run, other):
     """Of a run that is done: held-out scores after its last epoch, bytes that learner 0 sent in all its steps.
 
     distance   √(mean_l ‖w_l − w̄‖²) as it was last seen; 0 where all learners hold the same w
+    staleness  mean of the updates of the last epoch, of an asynchronous algorithm
+    other      Run with which the word error rate is compared, or None
     """
     kinds = curves.read(path(trial, run))
     last, steps = kinds['epoch'][-1], kinds['step']
     distances = [0.0, *(s['consensus_distance'] for s in steps if 'consensus_distance' in s)]
     return {'ce': last['ce'], 'fer': last['fer'], 'bytes_sent': sum(s['bytes_sent'] for s in steps),
-            'distance': distances[-1], **(recognized(trial, run) if trial.graph else {})}
+            'distance': distances[-1], **stale(last), **(recognized(trial, run, other) if trial.graph else {})}
 
 
-def recognized(trial, run):
+def stale(last):
+    return {'staleness': last['staleness_mean']} if 'staleness_mean' in last else {}
+
+
+def recognized(trial, run, other):
+    """{wer, errors, words} of the test set; difference: {difference, interval, improves} of %WER to the other run's."""
     best = Path(path(trial, run, 'decode_test', 'scoring', 'best.json'))
     found = json.loads(best.read_text())
-    return {key: found[key] for key in ('wer', 'errors', 'words')}
+    paired = {'difference': difference(trial, run, other)} if other else {}
+    return {key: found[key] for key in ('wer', 'errors', 'words')} | paired
+
+
+def difference(trial, run, other):
+    """As decode.bootstrap.compare: paired by utterances."""
+    folders = [Path(path(trial, each, 'decode_test')) for each in (run, other)]
+    mine, theirs = (next(iter(results.hypotheses(folder).values())) for folder in folders)
+    scored = results.score_files(folders[0]/'scoring'/'ref.txt', mine)
+    found = report.facts(scored, against=theirs)['baseline']
+    return {key: found[key] for key in ('difference', 'interval', 'improves')}
 
 
 def beside(row, serial):
@@ -194,12 +230,12 @@ def beside(row, serial):
 
 def facts(trial, rows):
     return {'store': trial.store, 'epochs': trial.epochs, 'ranks': trial.ranks, 'batch': trial.batch,
-            'training': trial.more, 'runs': rows}
+            'training': trial.more, 'sweep': list(trial.sweep), 'runs': rows}
 
 
 def failures(found):
-    """What the runs that failed are called."""
-    return [row['run'] for row in found['runs'] if 'failed' in row]
+    """What the runs that failed are called; in a sweep it is no failure that some batches are too large."""
+    return [row['run'] for row in found['runs'] if 'failed' in row and not found['sweep']]
 
 
 def lines(found):
@@ -209,11 +245,15 @@ def lines(found):
     yield 'held-out cross-entropy (ce) and frame error of the consensus after the last epoch; bytes of learner 0'
     yield table([shown(row) for row in found['runs']], COLUMNS)
     yield from compared(found['runs'])
+    yield from expected(found['runs'])
+    if found['sweep']:
+        yield from by_batch(found['runs'][1:])
 
 
 def shown(row):
     """The cells of one line of the table."""
-    forms = {'ce': '{:.4f}', 'relative': '{:+.1%}', 'distance': '{:.3g}', 'fer': '{:.1%}', 'wer': '{:.2f}'}
+    forms = {'ce': '{:.4f}', 'relative': '{:+.1%}', 'distance': '{:.3g}', 'fer': '{:.1%}', 'wer': '{:.2f}',
+             'staleness': '{:.1f}', 'difference': '{0[difference]:+.2f} [{0[interval][0]:+.2f}, {0[interval][1]:+.2f}]'}
     cells = {key: form.format(row[key]) if key in row else '' for key, form in forms.items()}
     sent = f'{row["bytes_sent"]/1e6:,.1f}' if 'bytes_sent' in row else ''
     return cells | {'run': row['run'], 'learners': str(row['learners']), 'megabytes': sent,
@@ -234,3 +274,24 @@ def twins(one, other):
     topologies = tuple(row['options'].get('exchange.topology') for row in (one, other))
     same = all(one[key] == other[key] for key in ('algo', 'learners', 'batch'))
     return same and topologies == COMPARED and 'ce' in one and 'ce' in other
+
+
+def expected(rows):
+    """A line on the staleness of each run of which it is known what it should be."""
+    for row in rows:
+        if row['algo'] in EXPECTED and 'staleness' in row:
+            low, high = (factor*row['learners'] for factor in EXPECTED[row['algo']])
+            as_it_should = 'as expected' if low <= row['staleness'] <= high else 'not as expected'
+            yield (f'{row["run"]}: mean staleness {row["staleness"]:.2f} with {row["learners"]} equal learners, '
+                   f'{as_it_should}: {low:g} to {high:g}')
+
+
+def by_batch(rows):
+    """Held-out cross-entropy by global batch: a line for each algorithm."""
+    batches = dict.fromkeys(row['learners']*row['batch'] for row in rows)
+    names = dict.fromkeys(row['run'].split(',')[0] for row in rows)
+    ce = {(row['run'].split(',')[0], row['learners']*row['batch']): f'{row["ce"]:.4f}' if 'ce' in row else 'failed'
+          for row in rows}
+    yield 'held-out cross-entropy by global batch, at a rate in proportion to it'
+    yield table([{'name': name, **{str(M): ce[name, M] for M in batches}} for name in names],
+                {'name': ('global batch', ''), **{str(M): (f'{M:,}', '') for M in batches}})

@@ -1,5 +1,6 @@
 """The algorithms in the variants that are worth comparing."""
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -42,3 +43,13 @@ def settings(options, varied):
     """All combinations of the values of those `options` that are varied: ((key, value), ...)."""
     keys = [key for key in varied if key in options]
     return [tuple(zip(keys, values, strict=True)) for values in product(*(varied[key] for key in keys))]
+
+
+def several_nodes(name, ranks):
+    """{key: values} with which an asynchronous algorithm has nodes to distinguish, if it does; synchronous ones: {}."""
+    return {'exchange.node_size': (split(ranks),)} if get_algorithm(name).asynchronous else {}
+
+
+def split(ranks):
+    """Ranks of a node, so that there are several nodes: the largest divisor that is no larger than their number."""
+    return max(d for d in range(1, math.isqrt(ranks) + 1) if ranks % d == 0)

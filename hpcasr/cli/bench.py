@@ -155,6 +155,67 @@ def time_algorithms(comm, config, trial, as_json):
     comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
 
 
+def numbers(context, parameter, text):
+    """1,2,4 as a tuple of positive integers."""
+    try:
+        found = tuple(map(int, text.split(','))) if text else ()
+    except ValueError:
+        found = (0,)
+    if not all(1 <= number <= MOST for number in found):
+        raise click.BadParameter(f'{text}: give numbers from 1 on, such as 1,2,4,8,16')
+    return tuple(dict.fromkeys(found))
+
+
+def factors(context, parameter, text):
+    """1,2,4 as numbers, each 1 or more."""
+    try:
+        found = tuple(float(word) for word in text.split(','))
+    except ValueError:
+        found = ()
+    if not found or not all(1 <= factor < MOST for factor in found):
+        raise click.BadParameter(f'{text}: give factors of 1 or more, such as 1,2,4,10')
+    return found
+
+
+@bench.command()
+@click.option('--model', default='tiny', show_default=True, metavar='PRESET',
+              help='What the ranks do beside sleeping must fit the cores; else those are measured.')
+@batches
+@widths
+@click.option('--pace', default='50', show_default=True, metavar='MS', help='Of a step; the ranks sleep meanwhile.')
+@click.option('--slow', default='1,2,4,10', show_default=True, callback=factors, metavar='FACTOR,...',
+              help='How many times as long the last rank sleeps.')
+@click.option('--blocks', type=click.IntRange(1), default=7, show_default=True, help='Runs of each, in turn.')
+@click.option('--steps', type=click.IntRange(1), default=20, show_default=True,
+              help='Of a usual rank in a run; fewer where it waits for the slow one.')
+@click.option('--algo', 'algos', multiple=True, metavar='NAME',
+              help='May be repeated.  [default: all asynchronous ones, and three others]')
+@SET
+@JSON
+def stragglers(model, batch, chunk, dim, targets, pace, slow, blocks, steps, algos, assignments, as_json):
+    """Measure what one slow rank costs all: samples/s beside those of the same ranks without any exchange.
+
+    Asynchronous algorithms and the ranks without exchange take their work from a shared counter, synchronous ones have
+    fixed shares.  Runs alternate in an order that is drawn anew; the ratio is the median over the pairs with its 95 %
+    bootstrap interval.  `staleness` is the mean of the updates of all ranks, and that of the slow one.
+
+    
+    Examples:
+      mpirun -n 8 hpcasr bench stragglers
+      mpirun -n 8 hpcasr bench stragglers --model small --pace 200 --slow 4 --algo async-ps --json
+    """
+    from hpcasr import config
+    values = {'model.preset': model, 'data.batch': batch, 'data.chunk': chunk, 'simulate.pace': pace}
+    resolved = config.resolve(None, assignments, values)
+    return in_parallel(time_stragglers, resolved, (algos, slow, blocks, steps, dim, targets), as_json)
+
+
+def time_stragglers(comm, config, trial, as_json):
+    from hpcasr.bench.stragglers import Trial, bench, lines
+    found = bench(comm, config, Trial(*trial), iter if comm.rank else progress)
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
 def maybe_size(context, parameter, text):
     return text and size(context, parameter, text)
 
@@ -190,6 +251,35 @@ def time_exchange(comm, config, trial, as_json):
 
 
 @bench.command()
+@click.option('--model', default='mid', show_default=True, metavar='PRESET', help='A vector as long as this model.')
+@widths
+@click.option('--size', 'nbytes', callback=maybe_size, metavar='BYTES', help='A vector of so many bytes instead.')
+@click.option('--repeats', type=click.IntRange(1), default=7, show_default=True, help='Turns of everything.')
+@SET
+@JSON
+def onesided(model, dim, targets, nbytes, repeats, assignments, as_json):
+    """Time one-sided operations: small ones while the target computes, a lock that all want, pulls of a whole vector.
+
+    The pull is taken in turn with numpy.copyto of as many bytes.  The answers are checked; exit status 1 if one is
+    wrong.
+
+    \b
+    Examples:
+      mpirun -n 2 hpcasr bench onesided
+      mpirun -n 2 hpcasr bench onesided --size 165M --set exchange.progress=thread --json
+    """
+    from hpcasr import config
+    resolved = config.resolve(None, assignments, {'model.preset': model})
+    return in_parallel(time_onesided, resolved, (nbytes, dim, targets, repeats), as_json)
+
+
+def time_onesided(comm, config, trial, as_json):
+    from hpcasr.bench.onesided import Trial, bench, lines
+    found = bench(comm, config, Trial(*trial), iter if comm.rank else progress)
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
+@bench.command()
 @click.argument('store')
 @click.option('--dev', metavar='STORE', help='Held-out data.  [default: some speakers of STORE]')
 @click.option('--out', default='exp/convergence', show_default=True, callback=named, metavar='DIR',
@@ -206,18 +296,22 @@ def time_exchange(comm, config, trial, as_json):
               help='Of hpcasr train.  [default: --model small --chunk 32 --lr 4]')
 @click.option('--graph', metavar='GRAPH', help='Decoding graph, for word error rates.')
 @click.option('--test', metavar='STORE', help='What to recognize with it.')
+@click.option('--sweep', metavar='N,...', callback=numbers,
+              help='Some algorithms with --many learners and each of these batches per learner, instead.')
 @JSON
 def convergence(store, more, as_json, **options):
     """Train with every algorithm on equally many samples, and compare held-out scores and consensus.
 
     The learners are virtual, so it takes one core; the serial run has the same global batch.  Acoustic scale and
     penalty are chosen with the serial run on the held-out data and taken to all.  Started again, it goes on where it
-    stopped, and runs only what is not done.  Exit status 1 if a run fails.
+    stopped, and runs only what is not done.  Exit status 1 if a run fails.  A sweep compares some algorithms at growing
+    global batches, with rates in proportion; there a run may fail.
 
     \b
     Examples:
       hpcasr bench convergence train.h5 --dev dev.h5 --out exp/convergence
       hpcasr bench convergence train.h5 --dev dev.h5 --graph exp/tri/graph --test test.h5 --algo bmuf --json
+      hpcasr bench convergence train.h5 --dev dev.h5 --sweep 1,2,4,8,16
     """
     import shlex
 

@@ -2,11 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcasr.algorithms import ALGORITHMS
+from hpcasr.algorithms.async_decentralized import AsyncDecentralized
 from hpcasr.algorithms.sync_allreduce import SyncAllreduce
 from hpcasr.bench import algorithms
-from hpcasr.bench.algorithms import REFERENCE, Trial, bench, choose, crowd, lines
+from hpcasr.bench.algorithms import FAR, REFERENCE, Trial, bench, choose, crowd, lines, stray
 from hpcasr.bench.wrong import Wrong
 from hpcasr.comm.base import Comm
 from hpcasr.comm.virtual import Link, World
@@ -15,6 +18,7 @@ from hpcasr.errors import BadInput
 
 FIELDS = {'label', 'algo', 'options', 'ms', 'samples_per_second', 'ratio', 'low', 'high', 'compute', 'exchange',
           'waiting', 'bytes', 'messages', 'off'}
+FREE = [name for name, cls in ALGORITHMS.items() if cls.asynchronous]
 SMALL = '--model', 'tiny', '--batch', 2, '--chunk', 3, '--blocks', 2
 TRIAL = Trial(blocks=2, steps=2, dim=5, targets=7)
 
@@ -96,7 +100,8 @@ def test_what_the_counters_say_on_a_simulated_clock(size):
 def test_all_consensus_models_are_near_each_other(size):
     found = simulated(size, Link())
     assert {row['algo'] for row in found['algorithms']} == set(ALGORITHMS)
-    assert all(row['off'] < algorithms.NEAR for row in found['algorithms'])
+    assert all(row['off'] < (algorithms.SINE if row['algo'] in FREE else algorithms.NEAR)
+               for row in found['algorithms'])
     assert all(row['off'] < 1e-5 for row in found['algorithms'] if row['algo'] in ('sync-allreduce', 'sync-ps'))
 
 
@@ -127,6 +132,36 @@ class Alone(SyncAllreduce):
         """Nobody else's gradient."""
 
 
+class Back(AsyncDecentralized):
+    name = 'back'
+
+    def step(self, x, g, lr):
+        super().step(x, g, -lr)
+
+
+class Far(AsyncDecentralized):
+    name = 'far'
+
+    def step(self, x, g, lr):
+        super().step(x, g, 20*lr)
+
+
+class Rigid(AsyncDecentralized):
+    name = 'rigid'
+
+    def step(self, x, g, lr):
+        super().step(x, g, 0.0)
+
+
+class Selfish(AsyncDecentralized):
+    """There is no consensus."""
+
+    name = 'selfish'
+
+    def consensus(self, x):
+        return x
+
+
 class Undefined(SyncAllreduce):
     name = 'undefined'
 
@@ -137,7 +172,9 @@ class Undefined(SyncAllreduce):
 
 @pytest.mark.parametrize('cls, size, message', [
     (Still, 1, 'the consensus is off by 1 of the way'), (Undefined, 1, 'the consensus is off by nan'),
-    (Alone, 2, 'the ranks have 2 different consensus models')])
+    (Alone, 2, 'the ranks have 2 different consensus models'), (Back, 3, 'the consensus is off by 1 of the way'),
+    (Far, 3, 'the consensus is off by inf of the way'), (Rigid, 3, 'the consensus is off by (nan|inf)'),
+    (Selfish, 3, r'the ranks have \d different consensus models')])
 def test_a_wrong_answer_is_not_timed(monkeypatch, cls, size, message):
     monkeypatch.setitem(ALGORITHMS, cls.name, cls)
     monkeypatch.setattr(algorithms, 'race', lambda *_: pytest.fail('it was timed'))
@@ -160,13 +197,45 @@ def test_parameters_that_overflow_later(monkeypatch):
 
 def test_the_reference_comes_first_and_once():
     mpi = resolve(options={'exchange.reduce': 'mpi'})
-    assert [v.label for v in choose(config(), Trial(('sync-allreduce',)))] == [REFERENCE.label, 'sync-allreduce']
-    assert choose(mpi, Trial(('sync-allreduce',))) == [REFERENCE]
+    assert [v.label for v in choose(Comm(), config(), Trial(('sync-allreduce',)))[0]] == [REFERENCE.label,
+                                                                                          'sync-allreduce']
+    assert choose(Comm(), mpi, Trial(('sync-allreduce',))) == ([REFERENCE], [])
+
+
+class Nowhere(SyncAllreduce):
+    name = 'nowhere'
+
+    def __init__(self, comm, config):
+        raise BadInput('not on this machine')
+
+
+def test_who_cannot_run_here_is_left_out_unless_it_was_named(monkeypatch):
+    monkeypatch.setitem(ALGORITHMS, 'nowhere', Nowhere)
+    chosen, left_out = choose(Comm(), config(), TRIAL)
+    assert left_out == ['nowhere'] and 'nowhere' not in [v.algo for v in chosen]
+    assert Nowhere.name in [v.algo for v in choose(Comm(), config(), Trial(('nowhere',)))[0]]
+    found = simulated(1, Link(), Trial(('sync-allreduce',), 1, 2, 5, 7))
+    assert not any(line.startswith('not possible') for line in lines(found))
+    assert 'not possible on these nodes: nowhere' in lines(found | {'left_out': left_out})
+
+
+@given(st.floats(-180, 180), st.floats(0.4, 5), st.integers(0, 99))
+def test_how_far_a_way_strays(degrees, length, seed):
+    aim, other = np.linalg.qr(np.random.default_rng(seed).normal(size=(9, 2)))[0].T
+    angle = np.radians(degrees)
+    way = length*(np.cos(angle)*aim + np.sin(angle)*other)
+    assert stray(way, 3*aim) == pytest.approx(abs(np.sin(angle)) if abs(degrees) < 90 else 1, abs=1e-6)
+
+
+def test_ways_that_cannot_be_compared():
+    x = np.ones(3)
+    assert stray(1.1*FAR*x, x) == stray(x, 1.1*FAR*x) == np.inf
+    assert np.isnan(stray(0*x, x)) and not stray(np.nan*x, x) <= 1
 
 
 def test_periods_are_whole():
     with pytest.raises(BadInput, match='give a multiple of 8'):
-        choose(resolve(), Trial(('bmuf',), steps=4))
+        choose(Comm(), resolve(), Trial(('bmuf',), steps=4))
 
 
 def test_the_fullest_node():
@@ -181,3 +250,4 @@ def test_on_real_ranks():
     assert {row['algo'] for row in found['algorithms']} == set(ALGORITHMS) and found['ranks'] == comm.size
     assert all(found == other for other in comm.allgather(found))
     assert '\n'.join(lines(found))
+    comm.close()

@@ -51,10 +51,19 @@ def test_runs_that_are_done_are_not_repeated(compare):
     assert [row.split()[0] for row in rows] == ['run', 'serial', 'sync-allreduce', 'local-sgd']
 
 
+def test_asynchronous_ones_and_a_sweep(compare):
+    done = compare('--algo', 'async-decentralized', '--many', 4, '--sweep', '1,2', '--json')
+    _, *found = json.loads(done.stdout)['runs']
+    assert [(row['learners'], row['batch']) for row in found] == [(4, 1), (4, 2)]
+    assert all(set(row) - {'relative'} == FIELDS | {'staleness'} and row['staleness'] > 0 for row in found)
+
+
 @pytest.mark.parametrize('args, message', [
     (['--algo', 'sync-alreduce'], 'did you mean sync-allreduce'),
     (['--graph', 'graph'], '--graph and --test go together'),
-    (['--more', '"'], 'No closing quotation'), (['--ranks', 0], 'is not in the range'), (['--out', ''], 'is empty'),
+    (['--sweep', '0,1'], 'give numbers from 1 on'), (['--sweep', 'x'], 'give numbers from 1 on'),
+    (['--sweep', '2', '--many', 0], 'give their number'), (['--more', '"'], 'No closing quotation'),
+    (['--ranks', 0], 'is not in the range'), (['--out', ''], 'is empty'),
 ])
 def test_bad_input_is_one_line(compare, tmp_path, args, message):
     done = compare(*args, status=2)
@@ -120,19 +129,23 @@ def test_what_the_command_line_says_of_its_default():
     assert TRAINING in Path(convergence.__file__).parents[1].joinpath('cli', 'bench.py').read_text()
 
 
-def write(folder, ce, *, distance=None, wer=None):
+def write(folder, ce, *, distance=None, wer=None, stale=None, hyp='a b c'):
     """What training and recognition leave behind."""
-    (folder/'decode_test'/'scoring').mkdir(parents=True)
+    scoring = folder/'decode_test'/'scoring'
+    scoring.mkdir(parents=True)
+    (scoring/'ref.txt').write_text('u1 a b c\nu2 d e\n')
+    (scoring/'0.1_0.0.txt').write_text(f'u1 {hyp}\nu2 d e\n')
     near = {} if distance is None else {'consensus_distance': distance}
     steps = [{'kind': 'step', 'ce': 9, 'fer': 1, 'epoch': e, 'frames_per_second': 1, 'bytes_sent': 1e6, **near}
              for e in (0.5, 1)]
-    last = [{'kind': 'epoch', 'epoch': 1, 'ce': ce, 'fer': 0.5}]
+    staleness = {} if stale is None else {'staleness_mean': stale}
+    last = [{'kind': 'epoch', 'epoch': 1, 'ce': ce, 'fer': 0.5, **staleness}]
     (folder/'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in steps + last))
     best = folder/'decode_test'/'scoring'/'best.json'
     best.write_text(json.dumps({'wer': wer, 'errors': 3, 'words': 10, 'acwt': 0.1}))
 
 
-def faked(monkeypatch, folder, results, fails=(), status=0, algo='sync-allreduce'):
+def faked(monkeypatch, folder, results, fails=(), status=0, algo='sync-allreduce', **values):
     """bench() with runs that leave `results`, {name: arguments of write}, or fail."""
     class Runner:
         def __init__(self, out, stages, launcher, say):
@@ -144,7 +157,8 @@ def faked(monkeypatch, folder, results, fails=(), status=0, algo='sync-allreduce
             write(folder/self.name, *results[self.name][0], **results[self.name][1])
             return status
     monkeypatch.setattr(convergence, 'Runner', Runner)
-    t = Trial('train.h5', str(folder), algos=(algo,), dev='d', graph='g', test='t')
+    algos = (algo,) if isinstance(algo, str) else algo
+    t = Trial('train.h5', str(folder), **{'algos': algos, 'dev': 'd', 'graph': 'g', 'test': 't', **values})
     return bench(t, lambda line: None)
 
 
@@ -155,7 +169,30 @@ def test_what_a_table_shows(monkeypatch, tmp_path):
     assert row['relative'] == pytest.approx(0.05) and row['wer'] == 31.0 and row['distance'] == 0.25
     assert row['bytes_sent'] == 2e6 and not failures(found)
     table = list(lines(found))[2].splitlines()
-    assert table[2].split() == ['sync-allreduce', '4', '2.1000', '+5.0%', '50.0%', '2.0', '0.25', '31.00']
+    assert table[2].split() == ['sync-allreduce', '4', '2.1000', '+5.0%', '50.0%', '2.0', '0.25', '31.00', '+0.00',
+                                '[+0.00,', '+0.00]']
+
+
+def test_word_error_rates_are_compared_pair_by_pair(monkeypatch, tmp_path):
+    algos = 'sync-allreduce', 'local-sgd'
+    found, _ = faked(monkeypatch, tmp_path, {'serial': ([2.0], {}), 'sync-allreduce': ([2.0], {'wer': 0}),
+                                             'local-sgd': ([2.0], {'wer': 20, 'hyp': 'a x c'})}, algo=algos)
+    paired = found['runs'][2]['difference']
+    assert 15 < paired['difference'] < 25 and paired['improves'] == 0  # 1 of 5 words
+    assert paired['interval'] == pytest.approx([0, 100/3])  # u2 twice, u1 twice
+
+
+def test_there_may_be_nothing_to_compare_with(monkeypatch, tmp_path):
+    found, _ = faked(monkeypatch, tmp_path, {'serial': ([2.0], {}), 'local-sgd': ([2.0], {})}, algo='local-sgd')
+    assert 'difference' not in found['runs'][1] and 'wer' in found['runs'][1]
+
+
+@pytest.mark.skipif('async-ps' not in ALGORITHMS, reason='it is not there yet')
+@pytest.mark.parametrize('stale, said', [(3.1, 'as expected: 2 to 8'), (1.9, 'not as expected: 2 to 8')])
+def test_the_staleness_of_equal_learners(monkeypatch, tmp_path, stale, said):
+    found, _ = faked(monkeypatch, tmp_path, {'serial': ([2.0], {'wer': 1}),
+                                             'async-ps': ([2.1], {'stale': stale, 'wer': 1})}, algo='async-ps')
+    assert list(lines(found))[-1] == f'async-ps: mean staleness {stale:.2f} with 4 equal learners, {said}'
 
 
 def test_fixed_and_random_ring_of_many(monkeypatch, tmp_path):
@@ -177,6 +214,35 @@ def test_one_that_fails_does_not_keep_the_others_from_it(monkeypatch, tmp_path):
     assert failures(found) == ['sync-allreduce'] and 'ce' not in found['runs'][1]
     table = list(lines({**found, 'runs': [{k: v for k, v in row.items() if k != 'wer'} for row in found['runs']]}))
     assert table[2].splitlines()[-1].split() == ['sync-allreduce', '4', 'failed']
+
+
+def test_a_sweep_of_global_batches():
+    runs = plan(trial(sweep=(1, 4), many=16))
+    assert [(run.variant.algo, run.learners, run.batch) for run in runs] == [('sync-allreduce', 0, 16)] + [
+        (name, 16, batch) for batch in (1, 4) for name in convergence.SWEPT]
+    assert len({run.name for run in runs}) == len(runs)
+    assert all(run.variant.label.endswith('topology=random-ring') for run in runs if 'decentralized' in run.name)
+    named = plan(trial(sweep=(2,), algos=('local-sgd',)))
+    assert [run.variant.algo for run in named] == ['sync-allreduce', 'local-sgd']
+    with pytest.raises(BadInput, match='give their number'):
+        refuse(trial(sweep=(2,), many=0))
+
+
+def test_what_a_sweep_shows(monkeypatch, tmp_path):
+    near = {'serial': ([2.0], {}), 'sync-allreduce-16-learners-x-1': ([2.0], {}),
+            'local-sgd-16-learners-x-1': ([1.9], {}), 'local-sgd-16-learners-x-8': ([2.2], {})}
+    found, _ = faked(monkeypatch, tmp_path, near, algo=('sync-allreduce', 'local-sgd'), sweep=(1, 8), graph=None,
+                     test=None, fails=['sync-allreduce-16-learners-x-8'])
+    assert not failures(found)
+    text = list(lines(found))[-1].splitlines()
+    assert [line.split() for line in text] == [['global', 'batch', '16', '128'], ['sync-allreduce', '2.0000', 'failed'],
+                                               ['local-sgd', '1.9000', '2.2000']]
+
+
+@pytest.mark.skipif('hierarchical' not in ALGORITHMS, reason='it is not there yet')
+def test_nodes_are_several():
+    labels = [run.label for run in plan(trial(algos=('hierarchical',), many=0))]
+    assert labels[1] == 'hierarchical topology=ring node_size=2'
 
 
 def test_a_signal_ends_it(monkeypatch, tmp_path):
