@@ -34,7 +34,7 @@ def moves(options):
     return 2*(1 + kept)/options.exchange.push_every + pulls_alone(options.exchange)
 
 
-def entries(L, options):
+def gate_messages(L, options):
     """Messages per step by which a learner says that it pulls and pushes, where that is bounded."""
     exchange = options.exchange
     pushes, steps = cycle(exchange)
@@ -78,6 +78,7 @@ class AsyncPS(Asynchronous):
     """
 
     name = 'async-ps'
+    distance = None  # at a meeting all have pulled the same
     about = About(
         family='AC-PSGD, Downpour',
         rule='server s, at each push: w[s] ← w[s] − a/L · g_l(w some updates ago)[s] / n_l',
@@ -86,7 +87,7 @@ class AsyncPS(Asynchronous):
         bytes_text='2(1 + k)V per push, V per pull alone; with S = L servers (L − 1)/L of it',
         bytes=lambda V, L, options: V*moves(options)*others(L, options)/max(1, min(servers(L, options), L)),
         messages_text='2(1 + k)S per push, S per pull alone; L − 1 for S = L; and 3 small with a bound',
-        messages=lambda L, options: moves(options)*others(L, options) + entries(L, options),
+        messages=lambda L, options: moves(options)*others(L, options) + gate_messages(L, options),
         options=('exchange.servers', 'exchange.push_every', 'exchange.pull_every', 'exchange.max_staleness',
                  'exchange.staleness_rate', 'exchange.delay_compensation', 'exchange.assign', 'exchange.meet'),
         use='ranks of unequal speed that share one model: nobody waits',
@@ -206,12 +207,11 @@ class AsyncPS(Asynchronous):
 
     # at meetings
 
-    def settle(self, x, slots):
-        """As Asynchronous.settle, after what has accrued was pushed."""
+    def arrive(self, x):
+        """Push what has accrued, and tell those who wait to pull that no more will come."""
         if self.accrual.steps:
             self.push(x, False)
         self.gate.leave()
-        super().settle(x, slots)
 
     def refresh(self, x):
         """x ← w, whole; called by all learners together."""

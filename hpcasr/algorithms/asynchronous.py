@@ -82,6 +82,7 @@ class Asynchronous(Algorithm):
         counts, also one that is in `slots` now, of a learner that had nothing to do.  NONFINITE: all updates of the
         stretch were rejected, or somebody has lost its model.  Afterwards it is as if the run had just been loaded.
         """
+        self.arrive(x)
         vote = np.zeros(SLOTS)
         vote[STOP] = slots[STOP]
         self.meetings.count(vote)

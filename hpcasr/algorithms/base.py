@@ -59,6 +59,12 @@ class Algorithm:
         """
         raise NotImplementedError
 
+    def arrive(self, x):
+        """This learner has taken its last step before a meeting point: from here on nobody may wait for more of it.
+
+        Learners that step at their own pace call it each in its own time, and at the latest in `settle`.
+        """
+
     def settle(self, x, slots):
         """slots ← the sums over all learners that no step has told yet.  All of them call it after the same step."""
         slots[:] = 0

@@ -41,7 +41,7 @@ class Hogwild(Asynchronous):
         bytes=lambda V, L, options: 2*V*(L > 1),
         messages_text='2',
         messages=lambda L, options: 2*(L > 1),
-        options=('exchange.assign', 'exchange.meet', 'exchange.sample'),
+        options=('exchange.assign', 'exchange.meet'),
         use='ranks of unequal speed on one machine',
         avoid='several machines, which share no memory; a run that must be the same again, unless it is recorded')
 

@@ -137,6 +137,10 @@ class Runner:
             algorithm.step(p.data, p.gradient, LR)
         network.ops.synchronize()
 
+    def arrive(self):
+        """Do what is left of the steps that were taken: nobody waits for more."""
+        self.algorithm.arrive(self.network.params.data)
+
     def settle(self):
         """As at a meeting point of training; called by all learners together."""
         self.algorithm.settle(self.network.params.data, self.network.params.slots)
@@ -204,7 +208,10 @@ def race(comm, runners, trial, progress):
             comm.barrier()
             before = read(comm)
             runners[k].run(runners[k].paced, trial.steps)
+            runners[k].arrive()
             mine[block, k] = read(comm) - before
+            if runners[k].algorithm.asynchronous:
+                runners[k].settle()
     return np.array(comm.allgather(mine))
 
 

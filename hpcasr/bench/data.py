@@ -23,7 +23,7 @@ from hpcasr.data.store import Store
 from hpcasr.data.work import StaticWork
 from hpcasr.errors import BadInput
 from hpcasr.model.network import build
-from hpcasr.model.params import NONFINITE
+from hpcasr.model.params import NONFINITE, STOP
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
@@ -180,19 +180,14 @@ class ShortRun:
         assert not self.network.params.slots[NONFINITE], 'random data of unit variance cannot make the loss infinite'
         self.mark()
 
-    def due(self, claim):
-        return False
-
-    def save(self):
-        """Nothing is saved; nothing is left under way, nor a wish to stop that would end the next steps."""
-        p = self.network.params
-        self.algorithm.settle(p.data, p.slots)
-
-    def pause(self):
-        """Nothing is said."""
-
-    def end_epoch(self):
-        self.work.next_epoch()
+    def meet(self):
+        """All learners agree whether to stop, at the end of an epoch or before; whether they do."""
+        slots = self.network.params.slots
+        stop = bool(slots[STOP])
+        self.algorithm.settle(self.network.params.data, slots)
+        if self.work.over:
+            self.work.next_epoch()
+        return stop or bool(slots[STOP])
 
 
 @dataclass

@@ -125,6 +125,7 @@ class Racer:
             self.runner.run(network, 1)
             work.finish(claim)
             done += claim.hi - claim.lo
+        self.runner.arrive()
         spent = read(comm) - before
         self.meet(slow)
         if sum(comm.allgather(done)) != work.total:

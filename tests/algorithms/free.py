@@ -76,6 +76,8 @@ def free(comm, name, problem, plan, journal=None, resume=None, **how):
             player.step(t)
             models.append(player.params.data.copy())
             t += 1
+        player.algorithm.arrive(player.params.data)
+        comm.barrier()  # as in run.Run.meet: who is done waits for the others before it settles
         player.algorithm.settle(player.params.data, player.params.slots)
         player.algorithm.journal.meet(comm)
         models.append(player.params.data.copy())

@@ -10,9 +10,11 @@ import hpcasr
 from hpcasr.algorithms import ALGORITHMS
 from hpcasr.algorithms import about as subject
 from hpcasr.algorithms.about import About, Case, columns, detail, facts, in_bytes, overview, readme_table, shape
+from hpcasr.comm.virtual import World
 from hpcasr.config import KEYS, Config
 from hpcasr.errors import BadInput
 from hpcasr.model.network import build
+from tests.algorithms.problems import Player, Quadratic
 
 ROOT = pathlib.Path(hpcasr.__file__).parents[1]
 every = pytest.mark.parametrize('cls', ALGORITHMS.values(), ids=ALGORITHMS)
@@ -47,6 +49,18 @@ def test_every_algorithm_tells_all(cls):
         for number in facts(cls, case(ranks))['bytes'], facts(cls, case(ranks))['messages']:
             assert math.isfinite(number) and number >= 0
     assert json.loads(json.dumps(facts(cls, case())))['name'] == cls.name
+
+
+@every
+def test_only_those_whose_models_differ_tell_how_far_they_are_apart(cls):
+    def work(comm):
+        player = Player(comm, cls.name, Quadratic(), dtype='float32')
+        for t in range(4):
+            player.step(t)
+        player.algorithm.settle(player.params.data, player.params.slots)
+        return player.algorithm.distance
+    told = World(3, schedule='random').run(work)
+    assert [distance is not None for distance in told] == ['exchange.sample' in cls.about.options]*3
 
 
 @every

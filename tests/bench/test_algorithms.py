@@ -118,6 +118,13 @@ def test_a_slow_learner_is_waited_for():
     assert row['waiting'] == pytest.approx(1/3, rel=1e-3)  # of two learners, the fast one waits 2/3 of its time
 
 
+def test_a_block_that_ends_between_a_pull_and_its_pushes():
+    """Whoever is done with it keeps nobody waiting."""
+    bounded = {'exchange__max_staleness': 3, 'exchange__pull_every': 4}
+    found = simulated(3, Link(), Trial(('async-ps',), 2, 6, 5, 7), **bounded)
+    assert len(found['algorithms']) == 3
+
+
 class Still(SyncAllreduce):
     name = 'still'
 

@@ -188,11 +188,21 @@ def test_there_may_be_nothing_to_compare_with(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif('async-ps' not in ALGORITHMS, reason='it is not there yet')
-@pytest.mark.parametrize('stale, said', [(3.1, 'as expected: 2 to 8'), (1.9, 'not as expected: 2 to 8')])
-def test_the_staleness_of_equal_learners(monkeypatch, tmp_path, stale, said):
+@pytest.mark.parametrize('ranks, stale, said', [
+    (4, 3.1, 'as expected: 2 to 8'), (4, 1.9, 'not as expected: 2 to 8'),
+    (2, 0.996, 'as expected: 1 to 4')])  # the first update after a meeting point is not stale
+def test_the_staleness_of_equal_learners(monkeypatch, tmp_path, ranks, stale, said):
     found, _ = faked(monkeypatch, tmp_path, {'serial': ([2.0], {'wer': 1}),
-                                             'async-ps': ([2.1], {'stale': stale, 'wer': 1})}, algo='async-ps')
-    assert list(lines(found))[-1] == f'async-ps: mean staleness {stale:.2f} with 4 equal learners, {said}'
+                                             'async-ps': ([2.1], {'stale': stale, 'wer': 1})}, algo='async-ps',
+                     ranks=ranks)
+    assert list(lines(found))[-1] == f'async-ps: mean staleness {stale:.2f} with {ranks} equal learners, {said}'
+
+
+@pytest.mark.skipif('async-ps' not in ALGORITHMS, reason='it is not there yet')
+def test_a_learner_alone_is_never_stale(monkeypatch, tmp_path):
+    found, _ = faked(monkeypatch, tmp_path, {'serial': ([2.0], {'wer': 1}),
+                                             'async-ps': ([2.0], {'stale': 0.0, 'wer': 1})}, algo='async-ps', ranks=1)
+    assert not any('mean staleness' in line for line in lines(found))
 
 
 def test_fixed_and_random_ring_of_many(monkeypatch, tmp_path):
@@ -243,6 +253,8 @@ def test_what_a_sweep_shows(monkeypatch, tmp_path):
 def test_nodes_are_several():
     labels = [run.label for run in plan(trial(algos=('hierarchical',), many=0))]
     assert labels[1] == 'hierarchical topology=ring node_size=2'
+    for run in plan(trial(ranks=9, many=16, algos=('hierarchical',)))[1:]:
+        assert run.learners % dict(run.variant.values)['exchange.node_size'] == 0
 
 
 def test_a_signal_ends_it(monkeypatch, tmp_path):
