@@ -29,7 +29,6 @@ COLUMNS = 4
 NUMBER = '<i8'
 LENGTH = 8  # bytes
 LINE = 1 << 20  # bytes that the head has at most
-FREE = CHANGES_NO_BIT | {'exchange.progress', 'exchange.meet', 'exchange.sample'}
 GIVE = 'give the FILE of a run with --record FILE'
 
 
@@ -244,7 +243,7 @@ def facts(config, task, versions, first=0):
     versions   what can change the bits, `ranks` being the number of learners
     first      meeting points before those it tells of
     """
-    kept = {k: v for k, v in config.flat().items() if k not in FREE and not k.startswith('simulate.')}
+    kept = {k: v for k, v in config.flat().items() if k not in CHANGES_NO_BIT and not k.startswith('simulate.')}
     return {'format': FORMAT[0], 'version': FORMAT[1], 'ranks': versions['ranks'], 'total': len(task.chunks),
             'store': task.corpus.digest, 'dev': task.dev_digest, 'first': first, 'config': kept, 'versions': versions}
 
@@ -270,7 +269,7 @@ def create(path, facts, first, force=False, resumed=False):
 def go_on(path, facts, first):
     """(head, blocks) of the record at `path` up to meeting point `first`.  What is behind it will be recorded again."""
     found, blocks, _ = read(path)
-    require_same_run(path, found, facts, found['first'])
+    require_same_run(f'--record {path}', found, facts, found['first'])
     begins, ends = found['first'], found['first'] + len(blocks)
     if not begins <= first <= ends:
         raise BadInput(f'--record {path}: tells of the meeting points {begins} to {ends}, and the run goes on from '
@@ -327,10 +326,10 @@ def require_same_run(path, then, now, first):
     if then.get('nodes') != now.get('nodes'):
         raise BadInput(f'{path}: is the record of nodes of {then.get("nodes")} ranks, and now they are of '
                        f'{now.get("nodes")}; give the --node-size of that run')
-    if any(then[k] != now[k] for k in ('store', 'dev', 'total')):
-        raise BadInput(f'{path}: is the record of a run on other data; give the store, and --dev, of that run')
     if differ:
         raise BadInput(f'{path}: is the record of another run: {"; ".join(differ[:3])}')
+    if any(then[k] != now[k] for k in ('store', 'dev', 'total')):
+        raise BadInput(f'{path}: is the record of a run on other data; give the store, and --dev, of that run')
     if then['first'] > first:
         raise BadInput(f'{path}: begins at meeting point {then["first"]}; replay it with --resume from a checkpoint')
 

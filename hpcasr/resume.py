@@ -11,7 +11,7 @@ ORDER = 'data.chunk', 'data.seed', 'data.holdout', 'optim.optimizer', 'optim.sch
 
 # keys that change neither the parameters nor their order
 CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'checkpoint.every', 'checkpoint.keep', 'report.every',
-                  'report.tensorboard', 'data.ahead'}
+                  'report.tensorboard', 'data.ahead', 'exchange.progress', 'exchange.meet', 'exchange.sample'}
 
 
 def require_same_shape(path, manifest, network):

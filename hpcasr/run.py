@@ -222,6 +222,7 @@ class Run:
     def meet(self):
         """What all learners do at a meeting point: agree, score, checkpoint; whether they stop here."""
         slots = self.network.params.slots
+        self.algorithm.arrive(self.network.params.data)
         self.work.await_others(lambda: bool(self.stop))
         stop, slots[STOP] = bool(slots[STOP]), bool(self.stop)  # the latter for who had nothing to do up to here
         self.settle()
@@ -264,7 +265,7 @@ class Run:
     def end_epoch(self):
         """Score the held-out data, tell the schedule, checkpoint."""
         shares, told = self.clock.epoch(), self.algorithm.told()
-        speed = self.task.chunks.frames*(1 - self.began/self.work.total)/shares.seconds
+        speed = self.task.chunks.frames*(1 - self.began/self.work.total)/max(shares.seconds, 1e-9)
         x = self.algorithm.consensus(self.network.params.data)
         self.scores = scores = evaluate(self.network, x, self.dev_loader, self.comm)
         self.schedule.observe(scores.ce)

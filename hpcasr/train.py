@@ -12,6 +12,8 @@ def train(run):
     """
     p, algorithm, work = run.network.params, run.algorithm, run.work
     x, g = p.data, p.gradient
+    if work.over:  # the run was stopped just then: the meeting has been, what follows it has not
+        run.end_epoch()
     while work.epoch < run.config.train.epochs:
         for claim, batch in run.loader:
             algorithm.begin(x)

@@ -137,7 +137,8 @@ def test_a_checkpoint_that_lacks_the_file_of_a_rank(train, tmp_path):
 def test_more_epochs_go_on_from_the_end(train, tmp_path):
     train(1, '--out', 'exp/whole', *PLAN)
     train(1, '--out', 'exp/cut', *PLAN, '--epochs', '1')
-    train(1, '--out', 'exp/cut', *PLAN, '--resume', 'auto')
+    done = train(1, '--out', 'exp/cut', *PLAN, '--resume', 'auto', '--progress', 'thread', '--set', 'exchange.meet=3')
+    assert 'resume    exp/cut' in done.stderr and 'not bit-identical' not in done.stderr
     assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
 
 
