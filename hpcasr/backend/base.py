@@ -11,6 +11,12 @@ class Ops:
     name = 'reference'
     block = 1 << 15  # entries of flat vectors to work on at a time: the next operation finds them in the cache
 
+    def begin(self):
+        """A training step begins: what the last one has given may be overwritten."""
+
+    def end(self):
+        """It ends: from here on results stay."""
+
     def asarray(self, x, dtype=None):
         """`x`, from the host, where this backend computes."""
         return np.asarray(x, dtype)
@@ -39,6 +45,19 @@ class Ops:
             return dx[flip] if need_dx else None
 
         return h[flip], backward
+
+    def blstm(self, x, ahead, back, mask=None):
+        """[h of the LSTM with the weights `ahead`, h of the reverse one with `back`] of a sequence x, [T, B, 2H].
+
+        ahead, back   (Wx, Wh, b);  backward(dy, their gradients, those of `back`, need_dx=True)
+        """
+        h, backwards = zip(self.lstm(x, *ahead, mask), self.lstm(x, *back, mask, True), strict=True)
+
+        def backward(dy, d_ahead, d_back, need_dx=True):
+            dh = np.split(dy, 2, axis=-1)
+            dx = [part(d, *g, need_dx=need_dx) for part, d, g in zip(backwards, dh, (d_ahead, d_back), strict=True)]
+            return dx[0] + dx[1] if need_dx else None
+        return np.concatenate(h, axis=-1), backward
 
     def softmax_ce(self, logits, targets, mask=None):
         """(Σ cross-entropy in nats, frame errors, d logits of that sum) over all frames; overwrites logits."""

@@ -1,7 +1,5 @@
 """Long short-term memory in both directions (Graves and Schmidhuber 2005)."""
 
-import numpy as np
-
 from hpcasr.model.layer import Layer
 from hpcasr.model.lstm import Lstm
 
@@ -19,11 +17,5 @@ class Blstm(Layer):
             direction.init(rng, p)
 
     def forward(self, ops, p, x, context):
-        h, backwards = zip(*(d.forward(ops, p, x, context) for d in self.directions), strict=True)
-
-        def backward(g, dy, need_dx=True):
-            dh = np.split(dy, 2, axis=-1)
-            dx, dx_reverse = (back(g, d, need_dx) for back, d in zip(backwards, dh, strict=True))
-            return dx + dx_reverse if need_dx else None
-
-        return np.concatenate(h, axis=-1), backward
+        y, backward = ops.blstm(x, *(d.weights(p) for d in self.directions), context.mask)
+        return y, lambda g, dy, need_dx=True: backward(dy, *(d.weights(g) for d in self.directions), need_dx=need_dx)

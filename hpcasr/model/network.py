@@ -94,18 +94,22 @@ class Network:
                         ERRORS, NONFINITE and SAMPLES are assigned before the first such part; the others are untouched
         seed            of dropout, with the batch's place in the order of the epoch
         """
+        self.ops.begin()
         rng = np.random.default_rng([seed, batch.epoch, batch.position])
         logits, tape = self.forward(batch.x, Context(batch.mask, rng), ready)
         loss, errors, dlogits = self.layers[-1].cross_entropy(self.ops, logits, batch.targets, batch.mask)
         self.fill_slots(batch, loss, errors)
         self.backward(tape, dlogits, ready)
+        self.ops.end()
         return loss
 
     @np.errstate(over='ignore', invalid='ignore')
     def evaluate(self, batch):
         """(Σ cross-entropy in nats, frame errors, frames) of a Batch, without dropout; the gradient is untouched."""
+        self.ops.begin()
         logits, _ = self.forward(batch.x, Context(batch.mask))
         loss, errors, _ = self.layers[-1].cross_entropy(self.ops, logits, batch.targets, batch.mask)
+        self.ops.end()
         return loss, errors, batch.frames
 
     def log_posteriors(self, x, mask=None):
