@@ -18,7 +18,7 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo an4 so762 test test-openmpi lint bench bench-algorithms check-wheel clean
+.PHONY: demo an4 so762 test test-openmpi lint bench bench-algorithms bench-cpu check-wheel clean
 
 demo: $(VENV)/.demo
 	test -e exp/demo/speech/synth.json || $(BIN)/hpcasr data synth exp/demo/speech
@@ -77,6 +77,12 @@ bench-algorithms: $(VENV)/.demo
 	    --test exp/demo/test.h5 --out exp/convergence
 	$(BIN)/hpcasr bench convergence exp/demo/train.h5 --dev exp/demo/dev.h5 --sweep 1,2,4,8,16 \
 	    --more '--model tiny --chunk 32 --lr 4' --out exp/sweep
+
+# a step beside PyTorch's, on one core, and on two beside DistributedDataParallel; PyTorch, the extra `torch`, is installed
+# by whoever wants this: the wheel for CPUs alone will do; some 15 minutes, on a machine that does nothing else
+bench-cpu: $(VENV)/.test
+	$(BIN)/hpcasr bench cpu --precision fp32 --precision bf16
+	$(BIN)/mpirun -n 2 $(BIN)/hpcasr bench cpu
 
 # the built wheel, installed in a fresh environment and run outside this tree
 check-wheel:

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(hpcasr.__file__).parent
 DOORS = {'mpi4py': ('comm/', 'bench/', 'doctor.py'),
          'cupy': ('backend/cuda.py', 'kernels/cuda/', 'bench/', 'doctor.py'),
          'numba': ('kernels/', 'align/'), 'h5py': ('data/store', 'checkpoint.py'), 'click': ('cli/',),
-         'torch': (), 'pickle': ()}
+         'torch': ('bench/torch_model.py',), 'pickle': ()}
 
 
 def sources():
@@ -49,7 +49,7 @@ def test_kernels_know_no_layer_and_no_mpi():
 COMMANDS = [[], ['algorithms'],
             ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'],
             ['bench', 'algorithms'], ['bench', 'stragglers'], ['bench', 'exchange'], ['bench', 'onesided'],
-            ['bench', 'convergence'], ['data'],
+            ['bench', 'convergence'], ['bench', 'cpu'], ['data'],
             ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],

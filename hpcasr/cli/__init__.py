@@ -17,7 +17,7 @@ from hpcasr.errors import Agreed, BadInput, CheckFailed
 
 # commands that all ranks of a job run with the same arguments
 PARALLEL = ('train', 'bench data', 'bench algorithms', 'bench stragglers', 'bench exchange', 'bench onesided',
-            'decode run', 'forward', 'align flat-start', 'align tree', 'align force')
+            'bench cpu', 'decode run', 'forward', 'align flat-start', 'align tree', 'align force')
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})

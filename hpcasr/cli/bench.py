@@ -10,6 +10,7 @@ from hpcasr.cli.progress import progress
 from hpcasr.cli.recipe import split
 
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
+SMALL_MODELS = 'small', 'dnn4x256'
 MOST = 1 << 20  # features, targets, frames, samples; whether there is memory for all is asked later
 STEP_COLUMNS = {'model': ('model', ''), 'parameters': ('parameters', ','),
                 'ms': ('ms', '.2f'), 'min_ms': ('min', '.2f'), 'frames_per_second': ('frames/s', ',.0f'),
@@ -213,6 +214,37 @@ def stragglers(model, batch, chunk, dim, targets, pace, slow, blocks, steps, alg
 def time_stragglers(comm, config, trial, as_json):
     from hpcasr.bench.stragglers import Trial, bench, lines
     found = bench(comm, config, Trial(*trial), iter if comm.rank else progress)
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
+@bench.command()
+@click.option('--model', 'models', multiple=True, metavar='NAME', help='May be repeated.  [default: all]')
+@click.option('--precision', 'precisions', multiple=True, type=click.Choice(['fp32', 'bf16']), default=['fp32'],
+              show_default=True, help='bf16: beside autocast of PyTorch; may be repeated.')
+@click.option('--steps', 'blocks', type=click.IntRange(1), default=30, show_default=True,
+              help='Of each, in turn; on several ranks blocks of four steps.')
+@click.option('--quick', is_flag=True, help='The small models and few steps: whether all is there, not how fast.')
+@JSON
+def cpu(models, precisions, blocks, quick, as_json):
+    """Time a training step beside PyTorch's, on one core or on as many ranks beside DistributedDataParallel.
+
+    Same weights and data; forward, backward and plain SGD; in turn in the same processes.  Loss and gradients are
+    compared first; exit status 1 if they differ.  ours/floor is the time over the least there can be: the sum over all
+    operations of arithmetic at the speed of the best product or memory at that of a copy, both measured in between.
+    Needs PyTorch: pip install "hpcasr[torch]".
+
+    \b
+    Examples:
+      hpcasr bench cpu
+      mpirun -n 2 hpcasr bench cpu --model small --model mid --json
+    """
+    trial = (models or SMALL_MODELS, precisions, min(blocks, 5)) if quick else (models, precisions, blocks)
+    return in_parallel(time_cpu, trial, as_json)
+
+
+def time_cpu(comm, trial, as_json):
+    from hpcasr.bench.cpu import Trial, bench, lines
+    found = bench(comm, Trial(*trial), iter if comm.rank else progress)
     comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
 
 
