@@ -63,8 +63,10 @@ class Train:
     algo: str = key('sync-allreduce', 'distributed-SGD algorithm')
     epochs: int = key(8, 'passes over the training samples', least=1)
     dtype: str = key('float32', 'of parameters and arithmetic', ('float32', 'float64'))
-    backend: str = key('reference', 'implementation of the layers: compiled for this processor, or plain NumPy; auto: the fastest there is',
-                       ('auto', 'cpu', 'reference'))
+    precision: str = key('fp32', 'of what products of matrices multiply: float32 (of train.dtype), or rounded to bf16; '
+                         'their sums, parameters, gradients and gates stay what they are', ('fp32', 'bf16'))
+    backend: str = key('auto', 'implementation of the layers: compiled for this processor, or plain NumPy; auto: the '
+                       'fastest there is', ('auto', 'cpu', 'reference'))
     bucket: int = key(1 << 20, 'entries of the gradient whose reduction starts at once, while backward runs', least=1)
 
 

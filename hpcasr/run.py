@@ -85,7 +85,8 @@ class Run:
     def choose(self):
         """Look up what the configuration names, before anything is made of it."""
         resolve(self.config.model)
-        self.ops = get_backend(self.config.train.backend)
+        train = self.config.train
+        self.ops = get_backend(train.backend, train.precision, train.dtype)
         self.comm.arrange(self.config.exchange.node_size)
         self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
         self.journal = self.algorithm.journal = get_journal(self.request)
@@ -162,6 +163,7 @@ class Run:
              f'prior alone: {task.prior}')
         note(f'model     {self.network.describe()}; {self.algorithm.name}, {self.ranks} x {data.batch} samples of '
              f'{data.chunk} frames')
+        note(f'backend   {self.ops.describe()}')
         for line in self.algorithm.describe() + self.journal.describe() + remarks(self.comm, self.config):
             note(line)
         for option in unused(type(self.algorithm), self.config):

@@ -35,6 +35,17 @@ def one_blas_thread():
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 
+@pytest.fixture(scope='session', params=['reference', 'cpu'])
+def ops(request):
+    """Every backend that this machine has."""
+    from hpcasr.backend import get_backend
+    from hpcasr.errors import BadInput
+    try:
+        return get_backend(request.param)
+    except BadInput as e:
+        pytest.skip(str(e))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """A test that fails on one rank leaves the others waiting in a collective: print why, end the job."""

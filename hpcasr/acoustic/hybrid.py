@@ -44,7 +44,9 @@ class Hybrid:
 
     def load(self):
         config = resolve(self.path/'config.toml')
-        network = build(config.model, self.dim, self.num_pdfs, config.train.dtype, get_backend(config.train.backend))
+        train = config.train
+        network = build(config.model, self.dim, self.num_pdfs, train.dtype,
+                        get_backend(train.backend, train.precision, train.dtype))
         total = sum(self.parameters(network, checkpoint) for checkpoint in self.checkpoints)
         network.params.load({'params': total/len(self.checkpoints)})
         return network

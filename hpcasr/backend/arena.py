@@ -1,6 +1,10 @@
-"""Memory that a training step uses again and again: what is taken in one step is taken in the next in the same order."""
+"""Memory that every training step uses again: what is taken in one step is taken in the next in the same order."""
+
+from math import prod
 
 import numpy as np
+
+from hpcasr.aligned import zeros
 
 
 class Arena:
@@ -21,13 +25,13 @@ class Arena:
 
     def take(self, *shape):
         """An array of any content."""
-        size = int(np.prod(shape))
+        size = prod(shape)
         if self.place is None:
             return np.empty(shape, np.float32)
         if self.place == len(self.blocks):
             self.blocks.append(np.empty(0, np.float32))
         if self.blocks[self.place].size < size:
-            self.blocks[self.place] = np.empty(size, np.float32)
+            self.blocks[self.place] = zeros(size, np.float32)
         block = self.blocks[self.place]
         self.place += 1
         return block[:size].reshape(shape)

@@ -2,14 +2,27 @@
 
 import numpy as np
 
-from hpcasr.kernels.reference import activation, affine, lstm, mix, softmax_ce, update
+from hpcasr.kernels.reference import activation, affine, bf16, lstm, mix, softmax_ce, update
 
 
 class Ops:
-    """Operations with a gradient return (y, backward); backward(dy, *gradients) assigns `gradients` and returns dx."""
+    """Operations with a gradient return (y, backward); backward(dy, *gradients) assigns `gradients` and returns dx.
+
+    A backward is called once: a backend may compute it in the memory of its forward.
+
+    precision   'fp32', or 'bf16': the factors of all products of matrices are rounded to it; sums, gates, softmax,
+                parameters and gradients stay float32
+    """
 
     name = 'reference'
     block = 1 << 15  # entries of flat vectors to work on at a time: the next operation finds them in the cache
+
+    def __init__(self, precision='fp32'):
+        self.taken = bf16.rounded if precision == 'bf16' else bf16.same  # what products take for a factor
+
+    def describe(self):
+        """A few words: what computes."""
+        return 'NumPy' + ', products of bf16, emulated'*(self.taken is bf16.rounded)
 
     def begin(self):
         """A training step begins: what the last one has given may be overwritten."""
@@ -24,8 +37,8 @@ class Ops:
     def affine(self, x, W, b):
         """x W + b; backward(dy, dW, db, need_dx=True)."""
         def backward(dy, dW, db, need_dx=True):
-            return affine.backward(dy, x, W, dW, db, need_dx)
-        return affine.forward(x, W, b), backward
+            return affine.backward(dy, x, W, dW, db, need_dx, self.taken)
+        return affine.forward(x, W, b, self.taken), backward
 
     def activation(self, function, x):
         """'sigmoid', 'relu' or 'tanh' of x; backward(dy)."""
@@ -38,10 +51,10 @@ class Ops:
         mask [T, B] bool: h and c are zero, and so is dx, where it is False; None: True everywhere.
         """
         flip = slice(None, None, -1 if reverse else 1)
-        h, tape = lstm.forward(x[flip], Wx, Wh, b, None if mask is None else mask[flip])
+        h, tape = lstm.forward(x[flip], Wx, Wh, b, None if mask is None else mask[flip], self.taken)
 
         def backward(dh, dWx, dWh, db, need_dx=True):
-            dx = lstm.backward(dh[flip], tape, Wx, Wh, dWx, dWh, db, need_dx)
+            dx = lstm.backward(dh[flip], tape, Wx, Wh, dWx, dWh, db, need_dx, self.taken)
             return dx[flip] if need_dx else None
 
         return h[flip], backward

@@ -121,7 +121,8 @@ class Runner:
         config = variant.config(config)
         self.variant, self.batch = variant, shape.random(comm.rank)
         self.algorithm = get_algorithm(variant.algo)(comm, config)
-        self.network = build(config.model, shape.dim, shape.targets, shape.dtype, get_backend(config.train.backend),
+        ops = get_backend(config.train.backend, config.train.precision, shape.dtype)
+        self.network = build(config.model, shape.dim, shape.targets, shape.dtype, ops,
                              self.algorithm.allocate, self.algorithm.allocate_gradient)
         self.network.init(config.data.seed)
         p = self.network.params

@@ -152,8 +152,9 @@ class ShortRun:
         self.work = StaticWork(len(chunks), config.data.batch, comm.rank, comm.size)
         self.loader = Loader(store, chunks, self.work, config.data.seed, config.data.ahead, config.train.dtype)
         self.algorithm = get_algorithm(config.train.algo)(comm, config)
-        self.network = build(config.model, store.dim, store.num_targets, config.train.dtype,
-                             get_backend(config.train.backend), self.algorithm.allocate,
+        train = config.train
+        self.network = build(config.model, store.dim, store.num_targets, train.dtype,
+                             get_backend(train.backend, train.precision, train.dtype), self.algorithm.allocate,
                              self.algorithm.allocate_gradient)
         self.network.init(config.data.seed)
         p = self.network.params

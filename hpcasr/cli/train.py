@@ -10,7 +10,7 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
                'period': 'exchange.period', 'push_delay': 'exchange.push_delay', 'servers': 'exchange.servers',
                'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace',
                'max_staleness': 'exchange.max_staleness', 'assign': 'exchange.assign',
-               'progress': 'exchange.progress'}
+               'progress': 'exchange.progress', 'precision': 'train.precision'}
 
 
 @click.command()
@@ -22,6 +22,7 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--epochs', metavar='N', help='Passes over the training data.')
 @click.option('--batch', metavar='N', help='Samples (chunks of frames) per rank and step.')
 @click.option('--chunk', metavar='FRAMES', help='Frames of a sample.')
+@click.option('--precision', metavar='fp32|bf16', help='What products multiply; sums are float32.  [default: fp32]')
 @click.option('--lr', metavar='RATE', help='Learning rate at a global batch of optim.lr_batch samples.')
 @click.option('--optimizer', metavar='NAME', help='sgd (with momentum) or adam.')
 @click.option('--schedule', metavar='NAME', help='paper, newbob or constant.')

@@ -5,6 +5,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
+from hpcasr.aligned import zeros
 from hpcasr.comm.onesided import Window
 from hpcasr.errors import AgreedBadInput, BadInput
 
@@ -45,7 +46,7 @@ class Comm:
 
         Called by all learners together, after arrange.
         """
-        return np.zeros(n, dtype)
+        return zeros(n, dtype)
 
     def start_sum(self, x):
         """Begin x ← Σ_l x_l; return finish(), after which every learner holds the same bits in `x`.

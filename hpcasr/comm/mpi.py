@@ -9,6 +9,7 @@ from time import perf_counter, sleep
 import numpy as np
 from mpi4py import MPI
 
+from hpcasr.aligned import zeros
 from hpcasr.comm import messages, neighbours
 from hpcasr.comm.base import Comm, require_divisor
 from hpcasr.comm.memory import LINE, share
@@ -82,7 +83,7 @@ class MPIComm(Comm):
             memory, why = share(node, LINE + -(-int(n)*dtype.itemsize//LINE)*LINE, self.mpi)
         self.road = f'messages ({why})' if why else 'memory shared in a node'
         if why:
-            return np.zeros(n, dtype)
+            return zeros(n, dtype)
         self.windows.append(Window(memory, node.rank, self.nodes, between))
         return self.windows[-1].parts[node.rank, :n*dtype.itemsize].view(dtype)
 

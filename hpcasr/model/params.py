@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from hpcasr.aligned import zeros
 from hpcasr.errors import BadInput
 
 SLOTS = 8  # trailing entries of the gradient: they ride on its reduction, so counts need no second collective
@@ -24,9 +25,9 @@ class Params:
     def __init__(self, shapes, dtype='float32', buffer=None, memory=None):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.size = count(self.shapes)
-        self.data = fit(np.zeros(self.size, dtype) if buffer is None else buffer, self.size, dtype)
+        self.data = fit(zeros(self.size, dtype) if buffer is None else buffer, self.size, dtype)
         n = self.size + SLOTS
-        self.gradient = np.zeros_like(self.data, shape=n) if memory is None else fit(memory, n, dtype)
+        self.gradient = zeros(n, dtype) if memory is None else fit(memory, n, dtype)
         self.grad, self.slots = self.gradient[:self.size], self.gradient[self.size:]
         self.spans = spans(self.shapes)
         self.views, self.g = self.named(self.data), self.named(self.grad)

@@ -9,16 +9,24 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import sys
 import tempfile
 from contextlib import suppress
 
+STATE = re.compile('[0-9a-f]{16}')
+
 
 def cache_folder():
-    """Where compiled kernels are kept: below $XDG_CACHE_HOME or ~/.cache, or a temporary folder of this user.
+    """Where compiled kernels are kept: below $NUMBA_CACHE_DIR, $XDG_CACHE_HOME or ~/.cache, or a temporary folder.
 
-    Numba runs what it finds there, so it must not be anybody else's.  None: they are not kept.
+    Numba runs what it finds there, so what the user has not named must be the user's own.  None: they are not kept.
     """
+    given = os.environ.get('NUMBA_CACHE_DIR')
+    if given:
+        given = pathlib.Path(given)
+        inherited = STATE.fullmatch(given.name)  # from a process that started this one, perhaps with older kernels
+        return (given.parent if inherited else given)/state()
     base = next(filter(usable, candidates()), None)
     return base and base/'numba'/state()
 
@@ -45,15 +53,20 @@ def usable(folder):
 
 def state():
     """16 digits that change with anything that could make a compiled kernel wrong or slow."""
-    told = hashlib.sha256(f'{sys.version} {platform.machine()} {processor()}'.encode())
+    told = hashlib.sha256(f'{sys.version} {platform.machine()} {cpuinfo()} {options()}'.encode())
     for package in 'numba', 'llvmlite', 'numpy':
         told.update(f'{package} {importlib.metadata.version(package)}'.encode())
     for path in sorted(pathlib.Path(__file__).parent.glob('*.py')):
-        told.update(path.name.encode() + path.read_bytes())
+        told.update(f'{path} {path.stat().st_mtime_ns}'.encode() + path.read_bytes())  # Numba looks at the time, too
     return told.hexdigest()[:16]
 
 
-def processor():
+def options():
+    """What the environment tells Numba, of the processor to compile for, for example."""
+    return sorted(item for item in os.environ.items() if item[0].startswith('NUMBA_') and item[0] != 'NUMBA_CACHE_DIR')
+
+
+def cpuinfo():
     """Name and instruction sets, where Linux tells them."""
     try:
         lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
@@ -62,7 +75,7 @@ def processor():
     return ' '.join(sorted({line for line in lines if line.startswith(('model name', 'flags', 'Features'))}))
 
 
-if 'NUMBA_CACHE_DIR' not in os.environ and (folder := cache_folder()):
+if folder := cache_folder():
     os.environ['NUMBA_CACHE_DIR'] = str(folder)
     if 'numba' in sys.modules:  # it has read the environment already
         sys.modules['numba'].config.reload_config()

@@ -41,9 +41,11 @@ def forward(function, x, y):
     whole, rest = len(x)//LANES*LANES, np.zeros(LANES, np.float32)
     for k in range(0, whole, LANES):
         squash(function, x[k:].ctypes.data, y[k:].ctypes.data)
-    rest[:len(x) - whole] = x[whole:]
+    for k in range(whole, len(x)):  # in Numba a loop compiles in a tenth of the time of rest[:n] = x[whole:]
+        rest[k - whole] = x[k]
     squash(function, rest.ctypes.data, rest.ctypes.data)
-    y[whole:] = rest[:len(x) - whole]
+    for k in range(whole, len(x)):
+        y[k] = rest[k - whole]
 
 
 @compiled('void(i8, f4[::1], f4[::1], f4[::1])')

@@ -30,7 +30,8 @@ def mixtures(scores, starts, out):
     T = scores.shape[1]
     most, total = np.empty(T, np.float32), np.empty(T, np.float32)
     for k in range(out.shape[1]):
-        most[:] = scores[starts[k]]
+        for t in range(T):
+            most[t] = scores[starts[k], t]
         for g in range(starts[k] + 1, starts[k+1]):
             for t in range(T):
                 most[t] = max(most[t], scores[g, t])
@@ -45,7 +46,7 @@ def mixtures(scores, starts, out):
 @compiled('void(f4[:,::1], i4[::1], i8[::1], f4[:,::1], f4[::1], f8[::1], f8[:,::1], f8[:,::1])',
           fastmath={'reassoc'})  # sums over d may be taken side by side
 def accumulate(x, pdfs, starts, rows, constants, occupancy, first, second):
-    D, scores = x.shape[1], np.empty(np.diff(starts).max())
+    D, scores = x.shape[1], np.empty(starts[-1])
     for t in range(len(pdfs)):
         y, low, high = x[t], starts[pdfs[t]], starts[pdfs[t] + 1]
         most = -np.inf

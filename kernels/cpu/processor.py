@@ -1,6 +1,6 @@
 """What this processor's vectors hold."""
 
-import llvmlite.binding as llvm
+from numba.core import codegen, config
 
 
 def lanes(features):
@@ -11,16 +11,11 @@ def lanes(features):
 
 
 def features():
-    """{name: whether} of the processor that Numba compiles for; NUMBA_CPU_FEATURES narrows it."""
-    from numba.core import config
-    asked = config.CPU_FEATURES
-    if asked:
-        return {name[1:]: name[0] == '+' for name in asked.split(',') if name}
-    try:
-        return dict(llvm.get_host_cpu_features())
-    except RuntimeError:  # unknown to LLVM
-        return {}
+    """{name: whether} of what Numba compiles for: this processor, or what NUMBA_CPU_FEATURES names instead."""
+    asked = codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return {name[1:]: name[0] == '+' for name in asked.split(',') if name}
 
 
 LANES = lanes(features()) or 8  # so that the modules can be imported; `backend` asks for SUPPORTED
 SUPPORTED = lanes(features()) > 0
+BF16 = LANES == 16 and features().get('avx512bf16', False)  # products of pairs of bf16

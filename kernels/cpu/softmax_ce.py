@@ -20,7 +20,9 @@ def largest(z, most):
             most[j] = max(most[j], z[k + j])
     for k in range(whole, len(z)):
         most[0] = max(most[0], z[k])
-    return most.max() + nothing(z)
+    for j in range(LANES):
+        most[0] = max(most[0], most[j])
+    return most[0] + nothing(z)
 
 
 @numba.njit(nogil=True, fastmath={'reassoc'})
@@ -53,7 +55,7 @@ def first(z, value):
 
 @compiled('Tuple((f8, i8))(f4[:,::1], i4[::1], b1[::1])')
 def softmax_ce(z, targets, keep):
-    """z [N, K] ← d Σ_n −ln softmax(z_n)[targets_n] over the rows to keep, 0 in the others; (that sum, argmax errors)."""
+    """z [N, K] ← d Σ_n −ln softmax(z_n)[targets_n] over the rows to keep, 0 in the others; -> (that sum, errors)."""
     loss, errors, lanes = 0.0, 0, np.empty(LANES, np.float32)
     for n in range(len(z)):
         row, target = z[n], targets[n]
@@ -78,7 +80,8 @@ def log_softmax(z, scratch):
     lanes = np.empty(LANES, np.float32)
     for n in range(len(z)):
         row, most = z[n], largest(z[n], lanes)
-        scratch[:] = row
+        for k in range(len(row)):
+            scratch[k] = row[k]
         shift = most + np.float32(log(exponentials(scratch, most)))
         for k in range(len(row)):
             row[k] -= shift

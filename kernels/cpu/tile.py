@@ -2,12 +2,15 @@
 
 Σ_k A[m, k] B[k, n] for `rows` m and 4 vectors of n: each number of A is spread over a vector and multiplied by the four
 vectors of B.  24 sums, 4 vectors of B and one of A fill 29 of the 32 registers of AVX-512; with AVX2 it is half.
-B lies packed: 4 vectors of one k after those of the one before.
+B lies packed: 4 vectors of one k after those of the one before.  In bf16 a k is two (number.py).
 """
+
+from itertools import chain
 
 from numba import types
 from numba.extending import intrinsic
 
+from hpcasr.kernels.cpu.number import HALF, NUMBERS
 from hpcasr.kernels.cpu.processor import LANES
 from hpcasr.kernels.cpu.vector import BYTES, Vectors, i64, repeat
 
@@ -18,8 +21,8 @@ UNROLL = 4
 VECTOR = BYTES*LANES  # bytes
 
 
-def accumulate(v, depth, a, a_step, b, sums):
-    """sums[m][n] + Σ_k A[m, k] B[k, n], k < depth; A[m, 0] at a + m·a_step, A[m, k + 1] behind A[m, k]."""
+def accumulate(v, number, depth, a, a_step, b, sums):
+    """sums[m][n] + Σ_k A[m, k] B[k, n], k < depth words; A[m, 0] at a + m·a_step, A[m, k + 1] behind A[m, k]."""
     rows = steps(v, a, a_step, len(sums))
 
     def some(count):
@@ -29,11 +32,11 @@ def accumulate(v, depth, a, a_step, b, sums):
             for k in range(count):
                 column = [v.load(panel, (k*VECTORS + n)*VECTOR) for n in range(VECTORS)]
                 for m, row in enumerate(rows):
-                    number = v.splat(v.b.add(row, offset), k*BYTES)
-                    sums[m] = [v.fma(number, x, total) for x, total in zip(column, sums[m], strict=True)]
-            return [v.b.add(offset, i64(count*BYTES)), v.b.add(panel, i64(count*VECTORS*VECTOR)), *sum(sums, [])]
+                    word = v.splat(v.b.add(row, offset), k*BYTES)
+                    sums[m] = [number.dot(v, word, x, total) for x, total in zip(column, sums[m], strict=True)]
+            return [v.b.add(offset, i64(count*BYTES)), v.b.add(panel, i64(count*VECTORS*VECTOR)), *chain(*sums)]
         return body
-    carried = [i64(0), b, *sum(sums, [])]
+    carried = [i64(0), b, *chain(*sums)]
     carried = repeat(v.b, v.b.lshr(depth, i64(UNROLL.bit_length() - 1)), carried, some(UNROLL))
     return grid(repeat(v.b, v.b.and_(depth, i64(UNROLL - 1)), carried, some(1))[2:])
 
@@ -59,19 +62,38 @@ def instructions(numbers, emit):
     return types.void(*[types.int64]*numbers), codegen
 
 
-def product(rows):
+def kinds(numbers, write):
+    """As `instructions`, of write(rows, number); a first i64, `kind`, tells which: rows − 1, + ROWS for bf16."""
+    emits = [write(rows + 1, number) for number in NUMBERS for rows in range(ROWS)]
+
+    def emit(v, kind, *values):
+        first, after = v.b.append_basic_block('kind'), v.b.append_basic_block('after')
+        switch, block = v.b.switch(kind, first), first
+        for n, emit in enumerate(emits):
+            block = v.b.append_basic_block('kind') if n else first
+            switch.add_case(i64(n), block)
+            v.b.position_at_end(block)
+            emit(v, *values)
+            v.b.branch(after)
+        v.b.position_at_end(after)
+    return instructions(numbers + 1, emit)
+
+
+def product(rows, number):
     """C[m, :] ← S[m, :] + Σ_k A[m, k] B[k, :] for a tile; steps in bytes from row to row."""
     def emit(v, depth, a, a_step, b, s, s_step, c, c_step):
         start = [[v.load(row, n*VECTOR) for n in range(VECTORS)] for row in steps(v, s, s_step, rows)]
-        sums = accumulate(v, depth, a, a_step, b, start)
+        sums = accumulate(v, number, depth, a, a_step, b, start)
         for row, totals in zip(steps(v, c, c_step, rows), sums, strict=True):
             for n, total in enumerate(totals):
                 v.store(total, row, n*VECTOR)
+    return emit
 
-    @intrinsic
-    def tile(context, depth, a, a_step, b, s, s_step, c, c_step):
-        return instructions(8, emit)
-    return tile
+
+@intrinsic
+def tile(context, kind, depth, a, a_step, b, s, s_step, c, c_step):
+    """A `product`."""
+    return kinds(8, product)
 
 
 @intrinsic
@@ -93,5 +115,16 @@ def gather(context, source, step, target):
     return instructions(3, emit)
 
 
-one, two, three = product(1), product(2), product(3)
-four, five, six = (product(m) for m in (4, 5, 6)) if ROWS == 6 else (product(3),)*3
+@intrinsic
+def halve_columns(context, row, after, target):
+    """The words of a panel, in bf16, from one row of it in float32 and the one after."""
+    def emit(v, row, after, target):
+        for n in range(VECTORS):
+            v.store(HALF.words(v, v.load(row, n*VECTOR), v.load(after, n*VECTOR)), target, n*VECTOR)
+    return instructions(3, emit)
+
+
+@intrinsic
+def halve(context, source, target):
+    """LANES numbers of a row, in bf16."""
+    return instructions(2, lambda v, source, target: HALF.keep(v, v.load(source), target))

@@ -9,3 +9,10 @@ def sgd(x, g, v, lr, momentum):
     for k in range(len(x)):
         v[k] = v[k]*momentum + g[k]
         x[k] -= v[k]*lr
+
+
+@compiled('void(f4[::1], f4[::1], f4)')
+def descend(x, g, lr):
+    """x ← x − lr g: as `sgd` where the momentum is 0, of which v is nothing but g."""
+    for k in range(len(x)):
+        x[k] -= g[k]*lr

@@ -7,15 +7,29 @@ register.  Everything here is called while Numba compiles, and emits instruction
 from llvmlite import ir
 from numba.core import cgutils
 
-I1, I32, I64, FLOAT = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
+I1, I16, I32, I64, FLOAT = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 BYTES = 4
-# exp(r) on |r| ≤ ln(2)/2: 1 + r + r² p(r), Cephes' expf (Moshier 1989); ln 2 in two parts, so that r is exact
-LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
-EXP = 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
+LOG2_E = 1.4426950408889634
+# 2^f on |f| ≤ 1/2, to 2e-9: the polynomial of degree 6 whose largest relative error is least
+EXP2 = 1.0, 0.6931471824645996, 0.24022646248340607, 0.05550328642129898, 0.009618489071726799, 0.0013399930903688073, \
+    0.00015345810970757157
 
 
 def i64(n):
     return ir.Constant(I64, n)
+
+
+class BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not know: the upper half of a float32."""
+
+    def _to_string(self):
+        return 'bfloat'
+
+    def __eq__(self, other):
+        return isinstance(other, BFloat)
+
+    def __hash__(self):
+        return hash(BFloat)
 
 
 class Vectors:
@@ -62,6 +76,39 @@ class Vectors:
         """x y + z, rounded once."""
         return self.call('fma', x, y, z)
 
+    def dot(self, x, y, z):
+        """z + x₀ y₀ + x₁ y₁ of bf16 in pairs, two in the place of a float32.  Needs processor.BF16.
+
+        As the processor does it: subnormal numbers, taken or given, are zeros, whatever the rounding mode.
+        """
+        pairs = ir.VectorType(BFloat(), 2*self.lanes)
+        kind = ir.FunctionType(self.type, [self.type, pairs, pairs])
+        function = cgutils.get_or_insert_function(self.b.module, kind, 'llvm.x86.avx512bf16.dpbf16ps.512')
+        return self.b.call(function, [z, self.b.bitcast(x, pairs), self.b.bitcast(y, pairs)])
+
+    def bits(self, x):
+        return self.b.bitcast(x, self.whole)
+
+    def rounded(self, x):
+        """The nearest bf16, of two the even one, as float32; inf and NaN stay what they are."""
+        bits = self.bits(x)
+        odd = self.b.and_(self.b.lshr(bits, self.whole_constant(16)), self.whole_constant(1))
+        near = self.b.add(bits, self.b.add(odd, self.whole_constant(0x7fff)))
+        nan = self.b.or_(bits, self.whole_constant(0x400000))  # quiet, and not inf without its lower bits
+        near = self.b.select(self.b.fcmp_unordered('uno', x, x), nan, near)
+        return self.b.bitcast(self.b.and_(near, self.whole_constant(0xffff0000)), self.type)
+
+    def pairs(self, x, y):
+        """x and y, rounded, in the lower and upper halves of words: what `dot` takes."""
+        lower = self.b.lshr(self.bits(self.rounded(x)), self.whole_constant(16))
+        return self.b.bitcast(self.b.or_(lower, self.bits(self.rounded(y))), self.type)
+
+    def store_half(self, x, address, offset=0):
+        """Put x, rounded, to 16 bits each."""
+        kind = ir.VectorType(I16, self.lanes)
+        upper = self.b.lshr(self.bits(self.rounded(x)), self.whole_constant(16))
+        self.b.store(self.b.trunc(upper, kind), self.at(address, offset, kind)).align = 2
+
     def add(self, x, y):
         return self.b.fadd(x, y)
 
@@ -78,29 +125,37 @@ class Vectors:
         """1 − x."""
         return self.sub(self.one, x)
 
-    def exp(self, x):
-        """exp of x between −87 and 87, to which it is cut; NaN becomes −87's, see `keep_nan`."""
-        x = self.call('minnum', self.call('maxnum', x, self.constant(-87.0)), self.constant(87.0))
-        n = self.call('rint', self.mul(x, self.constant(LOG2_E)))
-        r = self.fma(n, self.constant(-LN2_LOW), self.fma(n, self.constant(-LN2_HIGH), x))
-        p = self.constant(EXP[0])
-        for c in EXP[1:]:
-            p = self.fma(p, r, self.constant(c))
-        p = self.add(self.fma(self.mul(p, r), r, r), self.one)
-        power = self.b.shl(self.b.fptosi(n, self.whole), self.whole_constant(23))
-        return self.b.bitcast(self.b.add(self.b.bitcast(p, self.whole), power), self.type)
+    def power(self, x, factor):
+        """2^(factor x), between 2^±126, to which it is cut; NaN where x is NaN, which `smaller` and `larger` keep."""
+        y = self.mul(x, self.constant(factor))
+        y = self.larger(self.constant(-126.0), self.smaller(self.constant(126.0), y))
+        n = self.call('rint', y)
+        f = self.sub(y, n)
+        p = self.constant(EXP2[-1])
+        for c in EXP2[-2::-1]:
+            p = self.fma(p, f, self.constant(c))
+        exponent = self.b.shl(self.b.fptosi(n, self.whole), self.whole_constant(23))
+        return self.b.bitcast(self.b.add(self.b.bitcast(p, self.whole), exponent), self.type)
 
-    def keep_nan(self, y, x):
-        """y, but NaN where x is."""
-        return self.b.select(self.b.fcmp_unordered('uno', x, x), x, y)
+    def smaller(self, x, y):
+        """min(x, y), one instruction; y where one is NaN."""
+        return self.b.select(self.b.fcmp_ordered('<', x, y), x, y)
+
+    def larger(self, x, y):
+        """max(x, y), one instruction; y where one is NaN."""
+        return self.b.select(self.b.fcmp_ordered('>', x, y), x, y)
+
+    def where(self, condition, x):
+        """x, 0 where the condition is 0: also of a NaN."""
+        return self.b.select(self.b.fcmp_ordered('!=', condition, self.constant(0.0)), x, self.constant(0.0))
 
     def sigmoid(self, x):
         """1/(1 + e⁻ˣ)."""
-        return self.keep_nan(self.b.fdiv(self.one, self.add(self.one, self.exp(self.b.fneg(x)))), x)
+        return self.b.fdiv(self.one, self.add(self.one, self.power(x, -LOG2_E)))
 
     def tanh(self, x):
         """1 − 2/(1 + e²ˣ): an absolute error of 1e-7, not a relative one near zero."""
-        return self.keep_nan(self.rest(self.b.fdiv(self.two, self.add(self.one, self.exp(self.add(x, x))))), x)
+        return self.rest(self.b.fdiv(self.two, self.add(self.one, self.power(x, 2*LOG2_E))))
 
     def transpose(self, rows):
         """The columns of `lanes` vectors: in log2(lanes) rounds, blocks of 1, 2, 4 ... are exchanged across."""

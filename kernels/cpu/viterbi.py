@@ -13,7 +13,8 @@ def advance(loglikes, columns, starts, preds, weights, score, choices):
     T, S = choices.shape
     before = np.empty_like(score)
     for t in range(T):
-        before[:] = score
+        for s in range(S + 1):
+            before[s] = score[s]
         for s in range(S):
             best, choice = before[s], 0
             for k in range(starts[s], starts[s+1]):

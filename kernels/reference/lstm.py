@@ -1,24 +1,26 @@
 """A sequence through an LSTM, forward and backward through time (equations in hpcasr/model/lstm.py).
 
 The products with x and all weight gradients are single products over all steps; a step does only what depends on the
-step before it.  All gates go through one tanh, because σ(z) = ½ + ½ tanh(½ z).
+step before it.  All gates go through one tanh, because σ(z) = ½ + ½ tanh(½ z).  Products are those of taken(factor).
 """
 
 import numpy as np
 
+from hpcasr.kernels.reference.bf16 import same
 
-def forward(x, Wx, Wh, b, mask):
+
+def forward(x, Wx, Wh, b, mask, taken=same):
     """x [T, B, D], mask [T, B] bool or None -> h [T, B, H] and the tape for `backward`."""
     T, B, D = x.shape
-    x2 = x.reshape(-1, D)
-    a = x2 @ Wx  # becomes the gates, in place
+    x2 = taken(x.reshape(-1, D))
+    a = x2 @ taken(Wx)  # becomes the gates, in place
     a += b
     a = a.reshape(T, B, len(b))
-    h, c, tanh_c = run(a, Wh, mask)
+    h, c, tanh_c = run(a, taken(Wh), mask, taken)
     return h[1:], (x2, h, c, tanh_c, a)
 
 
-def run(a, Wh, mask):
+def run(a, Wh, mask, taken):
     """Turn x_t Wx + b, [T, B, 4H], into gates in place; -> h, c [T + 1, B, H], zero first, and tanh c [T, B, H]."""
     T, B, H = *a.shape[:2], len(Wh)
     h, c, tanh_c = np.zeros((T + 1, B, H), a.dtype), np.zeros((T + 1, B, H), a.dtype), np.empty((T, B, H), a.dtype)
@@ -26,7 +28,7 @@ def run(a, Wh, mask):
     half = np.repeat(np.array([0.5, 0.5, 1, 0.5], a.dtype), H)  # tanh stays tanh in gate g
     rest = 1 - half
     for t, z in enumerate(a):
-        z += np.matmul(h[t], Wh, out=recurrent)
+        z += np.matmul(taken(h[t]), Wh, out=recurrent)
         z *= half
         np.tanh(z, out=z)
         z *= half
@@ -41,14 +43,15 @@ def run(a, Wh, mask):
     return h, c, tanh_c
 
 
-def backward(dh, tape, Wx, Wh, dWx, dWh, db, need_dx):
+def backward(dh, tape, Wx, Wh, dWx, dWh, db, need_dx, taken=same):
     """dh [T, B, H] of the outputs.  Assign dWx, dWh, db; -> dx [T, B, D], or None."""
     x2, h, c, tanh_c, a = tape
-    dz = back(dh, slopes(a, c, tanh_c), a, tanh_c, Wh).reshape(len(x2), len(db))
-    np.matmul(x2.T, dz, out=dWx)
-    np.matmul(h[:-1].reshape(len(x2), len(Wh)).T, dz, out=dWh)
+    dz = back(dh, slopes(a, c, tanh_c), a, tanh_c, taken(Wh), taken).reshape(len(x2), len(db))
+    factor = taken(dz)
+    np.matmul(x2.T, factor, out=dWx)
+    np.matmul(taken(h[:-1].reshape(len(x2), len(Wh))).T, factor, out=dWh)
     np.sum(dz, axis=0, out=db)
-    return (dz @ Wx.T).reshape(*dh.shape[:2], len(Wx)) if need_dx else None
+    return (factor @ taken(Wx).T).reshape(*dh.shape[:2], len(Wx)) if need_dx else None
 
 
 def slopes(a, c, tanh_c):
@@ -66,7 +69,7 @@ def slopes(a, c, tanh_c):
     return d
 
 
-def back(dy, dz, a, tanh_c, Wh):
+def back(dy, dz, a, tanh_c, Wh, taken):
     """Turn `slopes` into dz in place: what is left of the loop is linear."""
     _, f, _, o = gates(a)
     dh_dc = 1 - tanh_c*tanh_c
@@ -80,7 +83,7 @@ def back(dy, dz, a, tanh_c, Wh):
         by_gate[t, :, :3] *= dc[:, None]
         by_gate[t, :, 3] *= dh
         dc *= f[t]
-        np.matmul(dz[t], WhT, out=dh)
+        np.matmul(taken(dz[t]), WhT, out=dh)
     return dz
 
 

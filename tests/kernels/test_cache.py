@@ -1,9 +1,16 @@
-"""Where compiled kernels are kept, and what happens where they cannot be."""
+"""Where compiled kernels are kept, who compiles them, and what happens where they cannot be kept."""
 
+import fcntl
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
+
+import hpcasr
+from hpcasr.kernels import cpu
+from hpcasr.kernels.cpu import compiled
 
 KERNEL = """
 import resource, sys
@@ -43,17 +50,55 @@ def test_compiled_kernels_are_kept_in_a_folder_of_their_own(tmp_path):
     home = folder_of(tmp_path)
     assert home.startswith(f'{tmp_path}/.cache/hpcasr/numba/')
     assert folder_of(tmp_path, XDG_CACHE_HOME=f'{tmp_path}/x') == home.replace('.cache', 'x')
-    assert folder_of(tmp_path, NUMBA_CACHE_DIR='mine') == 'mine'
+    assert folder_of(tmp_path, NUMBA_CACHE_DIR='mine') == f'mine/{cpu.state()}'
+    assert folder_of(tmp_path, NUMBA_CACHE_DIR='mine/0123456789abcdef') == f'mine/{cpu.state()}'  # of older sources
     (tmp_path/'file').write_text('')
     temporary = folder_of(tmp_path, XDG_CACHE_HOME=f'{tmp_path}/file', TMPDIR=str(tmp_path))
     assert temporary.startswith(f'{tmp_path}/hpcasr-')
 
 
-def test_other_sources_are_another_folder(monkeypatch, tmp_path):
-    from hpcasr.kernels import cpu
-    before = cpu.state()
-    monkeypatch.setattr(cpu, 'processor', lambda: 'another')
-    assert cpu.state() != before
+def test_another_processor_is_another_folder(monkeypatch):
+    states = [cpu.state(), cpu.state()]
+    monkeypatch.setenv('NUMBA_CPU_NAME', 'haswell')
+    states.append(cpu.state())
+    monkeypatch.setattr(cpu, 'cpuinfo', lambda: 'another')
+    states.append(cpu.state())
+    assert [states.index(s) for s in states] == [0, 0, 2, 3]
+
+
+HELPER = """
+import numba
+
+@numba.njit
+def number(x):
+    return x + {}
+"""
+CALLER = """
+from hpcasr.kernels.cpu.compiled import compiled
+from hpcasr.kernels.cpu.helper import number
+
+@compiled('i8(i8)')
+def caller(x):
+    return number(x)
+
+print(caller(1), sum(caller.stats.cache_hits.values()))
+"""
+
+
+def test_an_edited_helper_in_another_file_is_seen(tmp_path):
+    """Numba alone would look at the file of the caller, which is the same."""
+    tree = tmp_path/'tree'
+    shutil.copytree(pathlib.Path(hpcasr.__file__).parent, tree/'hpcasr', ignore=shutil.ignore_patterns('__pycache__'))
+    kernels = tree/'hpcasr'/'kernels'/'cpu'
+    (kernels/'caller.py').write_text(CALLER)
+    results = []
+    for number in 1, 1, 2, 1:
+        (kernels/'helper.py').write_text(HELPER.format(number))
+        os.utime(kernels/'helper.py', (0, 0))  # an editor that keeps the time does not hide what it did
+        where = {'PYTHONPATH': ':'.join([str(tree), *sys.path]), 'PYTHONDONTWRITEBYTECODE': '1',
+                 'PYTHONSAFEPATH': '1'}
+        results.append(end(start(tmp_path, code='import hpcasr.kernels.cpu.caller', **where)))
+    assert results == ['2 0', '2 1', '3 0', '2 1']
 
 
 def test_nobody_elses_folder_is_taken(tmp_path):
@@ -69,9 +114,61 @@ def test_kernels_are_compiled_once(tmp_path):
     assert [end(start(tmp_path)) for _ in range(2)] == ['6 0.5 0', '6 0.5 2']
 
 
-def test_kernels_compiled_by_several_processes_at_once(tmp_path):
-    assert {end(process)[:5] for process in [start(tmp_path) for _ in range(4)]} == {'6 0.5'}
-    assert end(start(tmp_path)) == '6 0.5 2'
+def test_of_several_processes_at_once_one_compiles(tmp_path):
+    results = [end(process) for process in [start(tmp_path) for _ in range(3)]]
+    assert sorted(results) == ['6 0.5 0', '6 0.5 2', '6 0.5 2']
+
+
+HOLD = """
+import fcntl, sys, time
+file = open(sys.argv[1], 'w')
+fcntl.flock(file, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(99)
+"""
+
+
+def lock_of(tmp_path):
+    """The file that whoever compiles in there has locked."""
+    folder = pathlib.Path(folder_of(tmp_path))
+    folder.mkdir(parents=True)
+    return folder/'.lock'
+
+
+def test_whoever_is_killed_loses_the_turn(tmp_path):
+    lock = lock_of(tmp_path)
+    holder = start(tmp_path, str(lock), code=HOLD)
+    holder.stdout.readline()
+    waiting = start(tmp_path)
+    time.sleep(1)
+    assert waiting.poll() is None
+    holder.kill()
+    assert end(waiting) == '6 0.5 0' and end(start(tmp_path)) == '6 0.5 2'
+    holder.communicate()
+
+
+def test_nobody_waits_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, 'PATIENCE', 0.1)
+    with open(tmp_path/'.lock', 'w') as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with compiled.turn(tmp_path/'mark'):
+            pass
+    assert (tmp_path/'mark').exists()
+
+
+def test_a_kernel_that_does_not_compile_leaves_its_turn_and_no_mark(tmp_path):
+    for _ in range(2):
+        try:
+            with compiled.turn(tmp_path/'mark'):
+                raise OSError
+        except OSError:
+            assert not (tmp_path/'mark').exists()
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path/'file').write_text('')
+    done = end(start(tmp_path, NUMBA_CACHE_DIR=f'{tmp_path}/file/below'))
+    assert done == '6 0.5 0'
 
 
 def test_a_full_disk(tmp_path):

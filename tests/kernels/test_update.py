@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hpcasr.kernels.cpu import update as compiled
 from hpcasr.kernels.reference import update
 
 
@@ -19,7 +22,38 @@ def test_blocks_do_not_change_a_bit(block, dtype):
         assert all(np.array_equal(a, b) and a.dtype == dtype for a, b in zip(*results, strict=True))
 
 
-def test_nothing_to_update():
-    nothing = np.empty(0)
-    update.sgd(nothing, nothing, nothing, 0.1, 0.9, np.empty(4))
-    update.adam(nothing, nothing, nothing, nothing, 1, 0.1, 0.9, 0.99, 1e-8, np.empty(4))
+@settings(deadline=None, max_examples=60)
+@given(n=st.integers(0, 90), lr=st.floats(0, 2), momentum=st.floats(0, 1),
+       scale=st.sampled_from([1e-42, 1e-3, 1.0, 1e30]))
+def test_compiled_sgd_has_the_bits_of_the_reference(n, lr, momentum, scale):
+    rng, results = np.random.default_rng(n), []
+    x, g, v = (scale*rng.standard_normal((3, n))).astype('f')
+    if n > 3:
+        g[:4] = np.nan, np.inf, -np.inf, -0.0
+    with np.errstate(all='ignore'):
+        for rule, scratch in (update.sgd, [np.empty(17, 'f')]), (compiled.sgd, []):
+            results.append((x.copy(), v.copy()))
+            rule(results[-1][0], g, results[-1][1], lr, momentum, *scratch)
+    assert same_bits(*results)
+
+
+def same_bits(*results):
+    """A NaN is a NaN: what NumPy and LLVM write of its sign is theirs."""
+    bits = [[np.where(np.isnan(a), np.float32(np.nan), a).tobytes() for a in result] for result in results]
+    return all(b == bits[0] for b in bits)
+
+
+def test_nothing_to_update(ops):
+    for dtype in 'float32', 'float64':
+        nothing, scratch = np.empty(0, dtype), np.empty(4, dtype)
+        ops.sgd(nothing, nothing, nothing, 0.1, 0.9, scratch)
+        ops.adam(nothing, nothing, nothing, nothing, 1, 0.1, 0.9, 0.99, 1e-8, scratch)
+
+
+def test_every_backend_takes_the_same_step(ops):
+    for dtype in 'float32', 'float64':
+        x, g, v = np.random.default_rng(1).standard_normal((3, 100)).astype(dtype)
+        a, b = (x.copy(), v.copy()), (x.copy(), v.copy())
+        ops.sgd(a[0], g, a[1], 0.3, 0.9, np.empty(11, dtype))
+        update.sgd(b[0], g, b[1], 0.3, 0.9, np.empty(100, dtype))
+        assert same_bits(a, b)

@@ -32,6 +32,8 @@ def refused(done, *words):
     (['--epochs', 'three'], ['train.epochs', 'int']),
     (['--batch', '0'], ['data.batch = 0', 'smallest', '1']),
     (['--set', 'train.backend=gpu'], ['train.backend']),
+    (['--precision', 'fp16'], ['train.precision', 'did you mean bf16?']),
+    (['--precision', 'bf16', '--set', 'train.dtype=float64'], ['train.precision = bf16', 'train.dtype = float32']),
     (['--config', 'none.toml'], ['none.toml: No such file']),
     (['--dev', 'none.h5'], ['none.h5']),
     (['--resume', 'auto'], ['--out']),

@@ -134,6 +134,18 @@ def test_a_checkpoint_that_lacks_the_file_of_a_rank(train, tmp_path):
     assert done.stderr.count('\n') == 1 and 'not a whole checkpoint (No such file or directory)' in done.stderr
 
 
+def test_another_precision_goes_on_and_says_so(train, tmp_path):
+    bf16 = *PLAN, '--precision', 'bf16'
+    train(1, '--out', 'exp/whole', *bf16)
+    train(1, '--out', 'exp/cut', *bf16, '--epochs', '1')
+    train(1, '--out', 'exp/other', *bf16, '--epochs', '1')
+    done = train(1, '--out', 'exp/other', *PLAN, '--resume', 'auto')
+    assert 'not bit-identical from here: train.precision = bf16 then, fp32 now' in done.stderr
+    done = train(1, '--out', 'exp/cut', *bf16, '--resume', 'auto')
+    assert 'not bit-identical' not in done.stderr and 'products of bf16' in done.stderr
+    assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
 def test_more_epochs_go_on_from_the_end(train, tmp_path):
     train(1, '--out', 'exp/whole', *PLAN)
     train(1, '--out', 'exp/cut', *PLAN, '--epochs', '1')

@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 
-from hpcasr.backend import get_backend
 from hpcasr.config import Model
 from hpcasr.data.batch import Batch
 from hpcasr.model.network import build
-
-
-@pytest.fixture(scope='session')
-def ops():
-    return get_backend('reference')
 
 
 @pytest.fixture(scope='session')

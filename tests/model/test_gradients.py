@@ -68,6 +68,26 @@ def test_layer(kind, data, ops, assert_gradient):
 
 
 @pytest.mark.parametrize('kind', LAYERS)
+@settings(deadline=None, max_examples=12)
+@given(data=st.data())
+def test_layer_in_float32_is_that_in_float64_rounded(kind, data, ops):
+    T, B, D, H = (data.draw(st.integers(1, most)) for most in (9, 8, 70, 70))
+    mask = masks(data.draw, T, B)
+    layer, rng, results = LAYERS[kind](D, H), np.random.default_rng([T, B, D, H]), []
+    numbers = [rng.standard_normal(s) for s in (Params(layer.shapes).size, (T, B, D), (T, B, layer.dim_out))]
+    numbers[0] /= np.sqrt(D)
+    for dtype in 'float32', 'float64':
+        p = Params(layer.shapes, dtype)
+        p.data[:], x, dy = (a.astype('float32').astype(dtype) for a in numbers)
+        p.grad[:] = np.nan
+        y, backward = layer.forward(ops, p, x, Context(mask, np.random.default_rng(5)))
+        results.append([y.copy(), backward(p.g, dy), p.grad])
+        assert {a.dtype for a in results[-1]} == {np.dtype(dtype)}
+    for single, double in zip(*results, strict=True):
+        assert np.abs(single - double).max(initial=0) < 3e-6*(1 + np.abs(double).max(initial=0))
+
+
+@pytest.mark.parametrize('kind', LAYERS)
 def test_layer_without_dx_gives_the_same_gradient(kind, ops):
     layer, rng = LAYERS[kind](4, 3), np.random.default_rng(0)
     p = Params(layer.shapes, 'float64')

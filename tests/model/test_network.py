@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -63,12 +64,50 @@ def test_a_diverged_model_is_counted_without_warnings(poison, make_network, make
     assert net.params.slots[NONFINITE] == 1 and not recwarn
 
 
-def test_empty_batch(net, make_batch):
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+@pytest.mark.parametrize('model', KINDS, ids=lambda m: m['kind'])
+def test_empty_batch(model, dtype, make_network, make_batch):
     """A rank without data takes part with a zero gradient."""
+    net = make_network(**model, dtype=dtype)
     net.params.grad[:], net.params.slots[:] = np.nan, np.nan
     assert net.loss_and_grad(make_batch([], T=4)) == 0
     assert not net.params.grad.any() and not net.params.slots[[FRAMES, LOSS, ERRORS, NONFINITE, SAMPLES]].any()
     assert net.evaluate(make_batch([], T=4)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize('model', KINDS, ids=lambda m: m['kind'])
+def test_what_came_before_changes_no_bit(model, make_network, make_batch):
+    """A step is the same after steps on larger and smaller batches, and posteriors outlive it."""
+    net, batches = make_network(**model, dtype='float32'), [make_batch(n) for n in ([9, 4], [30]*8, [2])]
+    first = net.loss_and_grad(batches[0]), net.params.grad.copy()
+    kept = net.log_posteriors(batches[0].x, batches[0].mask)
+    same = kept.copy()
+    for batch in batches:
+        net.loss_and_grad(batch)
+        net.evaluate(batch)
+    again = net.loss_and_grad(batches[0]), net.params.grad.copy()
+    assert first[0] == again[0] and np.array_equal(first[1], again[1]) and np.array_equal(kept, same)
+
+
+@pytest.mark.parametrize('cells', [64, 70])
+@pytest.mark.parametrize('kind', ['dnn', 'lstm', 'blstm'])
+def test_a_step_allocates_next_to_nothing(kind, cells, ops, make_network, make_batch):
+    """From the second step on; of what a layer computes, 21 x 32 x 4 bytes are a single column."""
+    if ops.name == 'reference':
+        pytest.skip('NumPy allocates')
+    net = make_network(40, 72, kind=kind, layers=2, cells=cells, bottleneck=8, dtype='float32')
+    batches = [make_batch(n, 40, 72, T=21, dtype='float32') for n in ([21]*32, list(range(21))*2)]
+    for batch in batches:
+        net.loss_and_grad(batch)
+    tracemalloc.start()
+    try:
+        for batch in batches*2:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            net.loss_and_grad(batch)
+            assert tracemalloc.get_traced_memory()[1] - before < 10*21*32*4
+    finally:
+        tracemalloc.stop()
 
 
 def test_evaluate_leaves_the_gradient_alone(net, make_batch):
@@ -125,10 +164,12 @@ def test_the_first_loss_is_that_of_a_guess(ops, make_batch):
     assert net.evaluate(batch)[0]/batch.frames == pytest.approx(np.log(72), rel=0.05)
 
 
+@pytest.mark.parametrize('cells', [6, 33, 64])
+@pytest.mark.parametrize('lengths', [[21, 8, 13], [1], [5]*9], ids=str)
 @pytest.mark.parametrize('model', KINDS, ids=lambda m: m['kind'])
-def test_float32_agrees_with_float64(model, make_network, make_batch):
-    double, single = (make_network(**model, dtype=dtype) for dtype in ('float64', 'float32'))
-    batch = make_batch([21, 8, 13])
+def test_float32_agrees_with_float64(model, lengths, cells, make_network, make_batch):
+    double, single = (make_network(**model, cells=cells, dtype=dtype) for dtype in ('float64', 'float32'))
+    batch = make_batch(lengths)
     loss = double.loss_and_grad(batch)
     assert single.loss_and_grad(batch) == pytest.approx(loss, rel=1e-6)
     error = np.abs(single.params.grad - double.params.grad).max()
@@ -142,8 +183,9 @@ def test_parameters_lie_in_given_memory(make_network):
     assert np.array_equal(given.params.data, asked.params.data) and np.array_equal(memory[:5], given.params.data[:5])
 
 
-def test_descent_learns_a_batch_by_heart(make_network, make_batch):
-    net, batch = make_network(kind='blstm', cells=16), make_batch([8, 5])
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_descent_learns_a_batch_by_heart(dtype, make_network, make_batch):
+    net, batch = make_network(kind='blstm', cells=16, dtype=dtype), make_batch([8, 5])
     for _ in range(400):
         net.loss_and_grad(batch)
         net.params.data -= 0.2*net.params.grad
