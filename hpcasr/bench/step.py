@@ -45,7 +45,7 @@ class Shape:
         return Batch(x, y, np.full(self.batch, self.chunk))
 
 
-def bench(presets, shape, repeats, backend='reference', progress=list):
+def bench(presets, shape, repeats, backend='auto', progress=list):
     """Rows, one dict per preset, after its gradient was checked.  Raises CheckFailed, BadInput."""
     models = [resolve(replace(Config().model, preset=preset)) for preset in presets]
     for model in models:
