@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 RANKS ?= 2
+PRECISION ?= fp32
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MPI_TEST = $(BIN)/python -m pytest --with-mpi -m mpi -q
 
@@ -26,7 +27,8 @@ demo: $(VENV)/.demo
 	$(BIN)/hpcasr report exp/demo/nnet --plot exp/demo/curves.png --force
 	@echo 'next:  hpcasr transcribe exp/demo FILE.wav'
 
-# recognition of real speech; HPCASR_DATA is the folder of the corpora (README, Tests)
+# recognition of real speech; HPCASR_DATA is the folder of the corpora (README, Tests); so762 is faster with PRECISION=bf16
+# where the processor has it
 an4: $(VENV)/.demo
 	$(BIN)/hpcasr recipe $(corpus)/an4-mfcc --out exp/an4 --ranks $(RANKS) --epochs 4 --seeds 3 --realign small \
 	    --realign-epochs 10 --tempo 0.8,0.9,1.1,1.2 --systems --more 'search=--checkpoint average'
@@ -35,7 +37,7 @@ so762: $(VENV)/.demo
 	cd $(corpus)/so762 && $(BIN)/hpcasr recipe . --out $(CURDIR)/exp/so762 --ranks $(RANKS) --model mid --epochs 4 \
 	    --realign small --realign-epochs 4 --tempo 0.9,1.1 --order 3 --systems \
 	    --more 'first=--batch 16 --set model.dropout=0.2' --more 'search=--checkpoint average' \
-	    --more 'train=--batch 16 --checkpoint-every 30000 --set optim.hold=2 --set optim.decay=0.28'
+	    --more 'train=--batch 16 --checkpoint-every 30000 --set optim.hold=2 --set optim.decay=0.28 --precision $(PRECISION)'
 
 corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 
