@@ -28,7 +28,7 @@ setup(
         'kaldifst>=1.7',
         'kaldiio>=2.18',
         'mpi4py>=4.0',
-        'numba>=0.61',
+        'numba>=0.62',  # with LLVM 20: before 16 products of bf16 had other types
         'numpy>=2.0',
         'soundfile>=0.12',
         'soxr>=0.5',

@@ -104,7 +104,7 @@ def versions():
     """{what: version} of everything that can change the bits of a run."""
     blas = np.show_config(mode='dicts')['Build Dependencies']['blas']
     return {'hpcasr': hpcasr.__version__, 'code': code_digest(), 'python': platform.python_version(),
-            'numpy': np.__version__, 'blas': f'{blas["name"]} {blas["version"]}',
+            'numpy': np.__version__, 'numba': metadata.version('numba'), 'blas': f'{blas["name"]} {blas["version"]}',
             'blas threads': os.environ.get('OPENBLAS_NUM_THREADS', ''),
             'mpi4py': metadata.version('mpi4py'), 'machine': platform.machine()}
 

@@ -66,6 +66,7 @@ class Run:
         comm.compare({**self.versions, **config.flat(), **asdict(request)})
         comm.together(self.choose)
         self.versions['nodes'] = arrangement(comm.nodes)
+        self.versions['backend'] = '; '.join(dict.fromkeys(comm.allgather(self.ops.describe())))
         if self.algorithm.asynchronous and not comm.simulated:
             selftest.run(comm)
         comm.serve(config.exchange.progress)
@@ -163,7 +164,7 @@ class Run:
              f'prior alone: {task.prior}')
         note(f'model     {self.network.describe()}; {self.algorithm.name}, {self.ranks} x {data.batch} samples of '
              f'{data.chunk} frames')
-        note(f'backend   {self.ops.describe()}')
+        note(f'backend   {self.versions["backend"]}')
         for line in self.algorithm.describe() + self.journal.describe() + remarks(self.comm, self.config):
             note(line)
         for option in unused(type(self.algorithm), self.config):

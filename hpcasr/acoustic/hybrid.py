@@ -45,8 +45,9 @@ class Hybrid:
     def load(self):
         config = resolve(self.path/'config.toml')
         train = config.train
+        # the fastest that this machine has, whatever computed in training and on whichever processor
         network = build(config.model, self.dim, self.num_pdfs, train.dtype,
-                        get_backend(train.backend, train.precision, train.dtype))
+                        get_backend('auto', train.precision, train.dtype))
         total = sum(self.parameters(network, checkpoint) for checkpoint in self.checkpoints)
         network.params.load({'params': total/len(self.checkpoints)})
         return network

@@ -81,7 +81,7 @@ class Ops:
         return softmax_ce.log_softmax(logits)
 
     def sgd(self, x, g, v, lr, momentum, scratch):
-        """Update x and v [n] in place; `scratch` [any length] is overwritten."""
+        """Update x and v [n] in place; `scratch` [any length] is overwritten.  Momentum 0: v may stay what it is."""
         update.sgd(x, g, v, lr, momentum, scratch)
 
     def adam(self, x, g, m, v, t, lr, beta1, beta2, epsilon, scratch):

@@ -159,9 +159,11 @@ class CpuOps(Ops):
     def softmax_ce(self, logits, targets, mask=None):
         if logits.dtype != np.float32:
             return super().softmax_ce(logits, targets, mask)
-        z = logits.reshape(-1, logits.shape[-1])
+        z, classes = logits.reshape(-1, logits.shape[-1]), plain(targets, np.int32).reshape(-1)
+        if len(z) and not 0 <= classes.min() <= classes.max() < z.shape[1]:  # the kernel would write beside a row
+            raise IndexError(f'targets {classes.min()} to {classes.max()}, but {z.shape[1]} classes')
         keep = np.ones(len(z), bool) if mask is None else plain(mask, bool).reshape(-1)
-        loss, errors = softmax_ce.softmax_ce(z, plain(targets, np.int32).reshape(-1), keep)
+        loss, errors = softmax_ce.softmax_ce(z, classes, keep)
         return loss, errors, logits
 
     def log_softmax(self, logits):

@@ -206,7 +206,9 @@ def lines(found):
     yield (f'PyTorch {found["torch"]}, {against}; {ranks} rank{"s"[:ranks > 1]}, {found["blocks"]} blocks of '
            f'{found["steps"]} step{"s"[:found["steps"] > 1]} of each in turn')
     yield ('torch/ours: median of the pairs and its 95 % interval; of the shortest; of processor time')
-    yield ('floor: every operation at '
-           f'{max(row["peak_gflops"] for row in rows):.0f} GFLOP/s (best product) or '
-           f'{max(row["copy_gb_per_s"] for row in rows):.0f} GB/s (copy), as measured beside each model')
+    for precision in dict.fromkeys(row['precision'] for row in rows):
+        peak, copy = (max(row[key] for row in rows if row['precision'] == precision)
+                      for key in ('peak_gflops', 'copy_gb_per_s'))
+        yield (f'floor, {precision}: every operation at {peak:.0f} GFLOP/s (best product) or {copy:.0f} GB/s (copy), '
+               'as measured beside each model')
     yield table(rows, COLUMNS)

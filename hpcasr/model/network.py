@@ -1,6 +1,7 @@
 """An acoustic model: a stack of layers whose parameters are one flat vector."""
 
 import math
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -70,6 +71,16 @@ def nothing(lo, hi):
     """The default of `ready`."""
 
 
+@contextmanager
+def step(ops):
+    """What `ops` gives in here may be overwritten afterwards: nothing of it is kept.  Also where it is broken off."""
+    ops.begin()
+    try:
+        yield
+    finally:
+        ops.end()
+
+
 class Network:
     """Layers, input first, over one Params, computed by one Ops.  `model` is the config.Model without sentinels.
 
@@ -94,22 +105,20 @@ class Network:
                         ERRORS, NONFINITE and SAMPLES are assigned before the first such part; the others are untouched
         seed            of dropout, with the batch's place in the order of the epoch
         """
-        self.ops.begin()
         rng = np.random.default_rng([seed, batch.epoch, batch.position])
-        logits, tape = self.forward(batch.x, Context(batch.mask, rng), ready)
-        loss, errors, dlogits = self.layers[-1].cross_entropy(self.ops, logits, batch.targets, batch.mask)
-        self.fill_slots(batch, loss, errors)
-        self.backward(tape, dlogits, ready)
-        self.ops.end()
+        with step(self.ops):
+            logits, tape = self.forward(batch.x, Context(batch.mask, rng), ready)
+            loss, errors, dlogits = self.layers[-1].cross_entropy(self.ops, logits, batch.targets, batch.mask)
+            self.fill_slots(batch, loss, errors)
+            self.backward(tape, dlogits, ready)
         return loss
 
     @np.errstate(over='ignore', invalid='ignore')
     def evaluate(self, batch):
         """(Σ cross-entropy in nats, frame errors, frames) of a Batch, without dropout; the gradient is untouched."""
-        self.ops.begin()
-        logits, _ = self.forward(batch.x, Context(batch.mask))
-        loss, errors, _ = self.layers[-1].cross_entropy(self.ops, logits, batch.targets, batch.mask)
-        self.ops.end()
+        with step(self.ops):
+            logits, _ = self.forward(batch.x, Context(batch.mask))
+            loss, errors, _ = self.layers[-1].cross_entropy(self.ops, logits, batch.targets, batch.mask)
         return loss, errors, batch.frames
 
     def log_posteriors(self, x, mask=None):
@@ -127,7 +136,7 @@ class Network:
         return x, tape
 
     def backward(self, tape, dy, ready):
-        """Empty the tape from its end, which frees what a layer kept as soon as its gradient is final."""
+        """Empty the tape from its end: what a layer kept, if it is not the memory of all steps, is freed behind it."""
         hi = 0
         while tape:
             layer, backward = tape.pop()

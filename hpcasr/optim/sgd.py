@@ -43,4 +43,4 @@ class SGD:
         return {'v': self.v}
 
     def load(self, state):
-        self.v[:] = state['v']
+        self.v[:] = state['v'] if self.momentum else 0  # without momentum it would grow old until there is some again

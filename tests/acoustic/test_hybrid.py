@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import click
 import numpy as np
@@ -6,9 +7,11 @@ import pytest
 
 from hpcasr.acoustic import hybrid, open_model
 from hpcasr.acoustic.hybrid import Hybrid
+from hpcasr.backend import get_backend
 from hpcasr.cli.window import parse_window
 from hpcasr.data.store import Store
 from hpcasr.errors import BadInput
+from hpcasr.kernels.cpu import processor
 from tests import small
 from tests.conftest import launch
 
@@ -108,3 +111,19 @@ def test_other_features_are_refused(experiment, tmp_path):
     other.splice = 1, 1
     with pytest.raises(BadInput, match=r's\.h5: spliced \(1, 1\), but .* \(0, 0\)'):
         open_model(experiment/'exp/x').refuse_other(other)
+
+
+@pytest.mark.parametrize('trained', ['reference', 'cpu'])
+def test_the_kernels_are_those_of_this_machine(experiment, tmp_path, trained, monkeypatch):
+    """Not those of the training: they may be slow ones, or of another processor."""
+    folder = shutil.copytree(experiment/'exp/x', tmp_path/'x')
+    text = (folder/'config.toml').read_text()
+    assert "backend = 'auto'" in text.replace('"', "'")
+    (folder/'config.toml').write_text(text.replace('"auto"', f'"{trained}"').replace("'auto'", f"'{trained}'"))
+    frames = Store(experiment/'s.h5').frames[:50]
+    model = Hybrid(folder)
+    assert model.network.ops.name == get_backend('auto').name
+    monkeypatch.setattr(processor, 'SUPPORTED', False)
+    plain = Hybrid(folder)
+    assert plain.network.ops.name == 'reference'
+    np.testing.assert_allclose(model.log_posteriors(frames), plain.log_posteriors(frames), atol=1e-4)

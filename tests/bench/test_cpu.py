@@ -5,7 +5,7 @@ import pytest
 
 from hpcasr.backend import get_backend
 from hpcasr.bench import cpu, floor
-from hpcasr.bench.cpu import CASES, Case, Trial, bench, choose, lines
+from hpcasr.bench.cpu import CASES, COLUMNS, Case, Trial, bench, choose, lines
 from hpcasr.bench.step import Shape, flops
 from hpcasr.bench.wrong import Wrong
 from hpcasr.comm.base import Comm
@@ -63,6 +63,15 @@ def test_without_pytorch(monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'hpcasr.bench.torch_model', None)
     with pytest.raises(BadInput, match=r'pip install "hpcasr\[torch\]"'):
         bench(Comm(), Trial())
+
+
+def test_every_precision_has_its_own_floor():
+    rows = [dict.fromkeys(COLUMNS, 1.0) | {'model': 'm', 'precision': precision, 'batch': 1, 'peak_gflops': peak,
+                                           'copy_gb_per_s': 10} for precision, peak in (('fp32', 100), ('bf16', 200))]
+    found = {'torch': '2', 'ranks': 1, 'blocks': 1, 'steps': 1, 'models': rows}
+    told = [line for line in '\n'.join(lines(found)).splitlines() if line.startswith('floor')]
+    assert [line[:40] for line in told] == ['floor, fp32: every operation at 100 GFLO',
+                                            'floor, bf16: every operation at 200 GFLO']
 
 
 # beside PyTorch

@@ -128,3 +128,13 @@ def test_log_softmax(K, dtype, tolerance, ops):
     z = logits.astype(float)
     expected = z - np.log(np.exp(z).sum(-1, keepdims=True))
     np.testing.assert_allclose(ops.log_softmax(logits), expected, rtol=tolerance, atol=tolerance)
+
+
+@DTYPES
+@pytest.mark.parametrize('wrong', [7, 1 << 30])
+def test_a_target_that_is_no_class(wrong, dtype, ops):
+    """Compiled code would write beside the row."""
+    logits, targets, _ = case(4, 3, 7, dtype=dtype)
+    targets[2, 1] = wrong
+    with pytest.raises(IndexError):
+        ops.softmax_ce(logits, targets, None)

@@ -57,3 +57,13 @@ def test_every_backend_takes_the_same_step(ops):
         ops.sgd(a[0], g, a[1], 0.3, 0.9, np.empty(11, dtype))
         update.sgd(b[0], g, b[1], 0.3, 0.9, np.empty(100, dtype))
         assert same_bits(a, b)
+
+
+def test_without_momentum_every_backend_takes_the_same_steps_from_any_v(ops):
+    """It need not assign v: then v means nothing."""
+    x, g, v = np.random.default_rng(1).standard_normal((3, 100)).astype('f')
+    a, b = (x.copy(), v.copy()), (x.copy(), v.copy())
+    for step in g, -2*g:
+        ops.sgd(a[0], step, a[1], 0.3, 0.0, np.empty(11, 'f'))
+        update.sgd(b[0], step, b[1], 0.3, 0.0, np.empty(100, 'f'))
+    assert same_bits(a[:1], b[:1])

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hpcasr.algorithms import ALGORITHMS
+from hpcasr.kernels.cpu import processor
 from tests.conftest import done_of
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
@@ -140,10 +141,20 @@ def test_another_precision_goes_on_and_says_so(train, tmp_path):
     train(1, '--out', 'exp/cut', *bf16, '--epochs', '1')
     train(1, '--out', 'exp/other', *bf16, '--epochs', '1')
     done = train(1, '--out', 'exp/other', *PLAN, '--resume', 'auto')
-    assert 'not bit-identical from here: train.precision = bf16 then, fp32 now' in done.stderr
+    assert 'not bit-identical from here: ' in done.stderr and 'train.precision = bf16 then, fp32 now' in done.stderr
     done = train(1, '--out', 'exp/cut', *bf16, '--resume', 'auto')
     assert 'not bit-identical' not in done.stderr and 'products of bf16' in done.stderr
     assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
+
+
+@pytest.mark.skipif(not processor.SUPPORTED, reason='no other backend here')
+def test_another_processor_goes_on_and_says_so(train, tmp_path):
+    """auto means another backend there."""
+    train(1, '--out', 'exp/x', *PLAN, '--epochs', '1')
+    done = train(1, '--out', 'exp/x', *PLAN, '--resume', 'auto', env={'NUMBA_CPU_NAME': 'generic'})
+    assert 'backend   NumPy\n' in done.stderr
+    told = f'backend Numba, vectors of {processor.LANES} float32 then, NumPy now'
+    assert f'not bit-identical from here: {told}' in done.stderr
 
 
 def test_more_epochs_go_on_from_the_end(train, tmp_path):

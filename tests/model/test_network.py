@@ -89,6 +89,20 @@ def test_what_came_before_changes_no_bit(model, make_network, make_batch):
     assert first[0] == again[0] and np.array_equal(first[1], again[1]) and np.array_equal(kept, same)
 
 
+@pytest.mark.parametrize('model', KINDS, ids=lambda m: m['kind'])
+def test_posteriors_outlive_also_a_step_that_was_broken_off(model, make_network, make_batch):
+    net, batch = make_network(**model, dtype='float32'), make_batch([9, 4], dtype='float32')
+
+    def broken_off(lo, hi):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        net.loss_and_grad(batch, broken_off)
+    kept = net.log_posteriors(batch.x, batch.mask)
+    same = kept.copy()
+    net.loss_and_grad(batch)
+    assert np.array_equal(kept, same)
+
+
 @pytest.mark.parametrize('cells', [64, 70])
 @pytest.mark.parametrize('kind', ['dnn', 'lstm', 'blstm'])
 def test_a_step_allocates_next_to_nothing(kind, cells, ops, make_network, make_batch):

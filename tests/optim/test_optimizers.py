@@ -79,6 +79,12 @@ def test_a_part_is_updated_as_in_the_whole(name, at, make_optimizer):
     assert all((np.delete(v, np.s_[at:at + 20]) == 0).all() for v in part.state().values() if v.ndim)
 
 
+def test_old_momentum_does_not_survive_a_time_without(make_optimizer):
+    update = make_optimizer(N, momentum=0.0)
+    update.load({'v': np.ones(N)})
+    assert not update.state()['v'].any()
+
+
 @pytest.mark.parametrize('name', OPTIMIZERS)
 def test_momentum_is_forgotten(name, make_optimizer):
     g, x = gradients(2, 10), np.ones(10)
