@@ -33,8 +33,8 @@ def links(path):
     if not isinstance(found, dict) or found.get('schema') != SCHEMA:
         raise BadInput(f'{path}: not a machine.json of this version ({SCHEMA}); make it with hpcasr bench latency '
                        '--machine FILE')
-    costs = found.get('simulate') or {}
-    if not all(isinstance(costs.get(name), float | int) and math.isfinite(costs[name])
-               for name in ('latency', 'bandwidth')):
+    costs = found.get('simulate')
+    if not isinstance(costs, dict) or not all(isinstance(costs.get(name), float | int) and math.isfinite(costs[name])
+                                              for name in ('latency', 'bandwidth')):
         raise BadInput(f'{path}: it tells no latency and bandwidth; make it anew')
     return {f'simulate.{name}': costs[name] for name in ('latency', 'bandwidth')}

@@ -4,11 +4,14 @@ import json
 
 import click
 
+from hpcasr.cli.align import number
 from hpcasr.cli.bench import JSON
+from hpcasr.cli.wire import DAY
 
 
 @click.command()
-@click.option('--limit', type=click.FloatRange(1), default=30, show_default=True, metavar='SECONDS',
+@click.option('--limit', type=click.FloatRange(1, DAY), default=30, show_default=True, metavar='SECONDS',
+              callback=number,
               help='For one check; what takes longer counts as hung.')
 @JSON
 def doctor(limit, as_json):

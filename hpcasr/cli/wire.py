@@ -4,6 +4,9 @@ import difflib
 
 import click
 
+from hpcasr.cli.align import number
+
+DAY = 86400  # seconds
 TESTS = {
     'latency': 'Half the time of a message to the last rank and back.',
     'bw': 'Bandwidth to the last rank: -W messages under way at once.',
@@ -89,7 +92,8 @@ RUNS = (
                  help='Runs of a size.  [default: as many as OSU\'s]'),
     click.option('-x', 'warm_up', type=click.IntRange(0), metavar='N',
                  help='Runs before, which do not count.  [default: a tenth of these]'),
-    click.option('--cap', type=click.FloatRange(0.001), default=1.0, show_default=True, metavar='SECONDS',
+    click.option('--cap', type=click.FloatRange(0.001, DAY), default=1.0, show_default=True, metavar='SECONDS',
+                 callback=number,
                  help='That the runs of a size may take, together.'),
     click.option('--no-validate', is_flag=True, help='Do not compare what comes with what was sent.'))
 WINDOW = (click.option('-W', 'window', type=click.IntRange(1, 65536), default=64, show_default=True, metavar='N',
@@ -110,8 +114,8 @@ FILES = (
     click.option('--baseline', metavar='FILE', help='Exit status 1 if a median is above that of FILE, a --json.'),
     click.option('--tolerance', default='10%', show_default=True, callback=share, metavar='SHARE',
                  help='By which a median may be above.'))
-LEAST = (click.option('--min-bw', 'least', type=click.FloatRange(0), metavar='MB/S',
-                      help='Exit status 1 where no size of a test reaches this bandwidth.'),)
+LEAST = (click.option('--min-bw', 'least', type=click.FloatRange(0), callback=number, metavar='MB/S',
+                      help='Exit status 1 where no size of a test that tells bandwidth reaches this.'),)
 MACHINE = (click.option('--machine', metavar='FILE', help='Fit latency and inverse bandwidth: a machine.json for '
                         'hpcasr train --virtual L --machine FILE.'),)
 
@@ -123,7 +127,7 @@ def options_of(name):
     found += PATTERN if name == 'neighbor' else ()
     found += BUFFERS if name in TWO_SIDED and name not in ('barrier', 'sum_ordered', 'iallreduce', 'neighbor') else ()
     found += ONE_SIDED if name not in TWO_SIDED else ()
-    found += FILES + (() if 'latency' in name or name in ('barrier', 'ticket') else LEAST)
+    found += FILES + (() if 'latency' in name or name in ('barrier', 'ticket', 'iallreduce') else LEAST)
     return found + (MACHINE if name == 'latency' else ())
 
 

@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hpcasr.doctor.finding import error, ok, warning
-from hpcasr.doctor.job import plural
+from hpcasr.doctor.job import plural, ranges
 
 NAME, AWARE = 'GPUs', 'CUDA-aware MPI'
 NODES = '/dev/nvidiactl'  # the driver is loaded
 SMI = 'nvidia-smi', '--query-gpu=index,uuid,name,memory.total', '--format=csv,noheader,nounits'
-PATIENCE = 20  # seconds
+PATIENCE = 14  # seconds; a check asks twice
 LAUNCHER = 'PMI', 'PMIX', 'OMPI', 'PRTE', 'HYD', 'MPI_', 'SLURM'  # a probe is a job of its own
 STAGE = 'nothing has to be done: vectors are copied through the host; for direct transfers load a CUDA-aware MPI'
 
@@ -59,12 +59,16 @@ def listed():
 
 
 def visible(there, asked):
-    """Those of `there` that CUDA_VISIBLE_DEVICES lets through, in its order; it ends at the first that is not there."""
+    """Those of `there` that CUDA_VISIBLE_DEVICES lets through, in its order; it ends at the first that is not there.
+
+    A MIG device, a part of a GPU, is not in nvidia-smi's list, and is believed.
+    """
     if asked is None:
         return there
     seen = []
     for name in filter(None, map(str.strip, asked.split(','))):
-        gpu = next((g for g in there if name == g[0] or (name[:4] == 'GPU-' and g[1].startswith(name))), None)
+        gpu = ('MIG', name, name[4:12], '') if name.startswith('MIG-') else next(
+            (g for g in there if name == g[0] or (name[:4] == 'GPU-' and g[1].startswith(name))), None)
         if gpu is None:
             break
         seen.append(gpu)
@@ -119,7 +123,7 @@ def judge_sharing(seen, machines):
         ranks = [rank for rank, m in enumerate(machines) if m == machine]
         there = set().union(*(seen[rank] for rank in ranks))
         if len(ranks) > len(there):
-            crowded.append(f'ranks {ranks[0]}-{ranks[-1]} share {plural(len(there), "GPU")}')
+            crowded.append(f'ranks {ranges(ranks)} share {plural(len(there), "GPU")}')
     if crowded:
         return warning(name, '; '.join(crowded), 'start as many ranks per machine as it has GPUs '
                        '(--ntasks-per-node = --gpus-per-node), and let each see all of them (--gpu-bind=none)')

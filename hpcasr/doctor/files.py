@@ -1,8 +1,10 @@
 """The file system of the current directory: does it write fast, lock, rename at once, and is there room?"""
 
 import fcntl
+import glob
 import os
 import shutil
+import socket
 import tempfile
 from contextlib import contextmanager
 from time import perf_counter
@@ -27,7 +29,7 @@ def on_first(check):
 def folder(name):
     """A folder for trials, here; yields (its path, None), or (None, the Finding why there is none)."""
     try:
-        path = tempfile.mkdtemp(prefix='.hpcasr-doctor-', dir='.')
+        path = tempfile.mkdtemp(prefix=prefix(os.getppid()), dir='.')
     except OSError as e:
         yield None, error(name, f'{os.getcwd()}: nothing can be written here ({e.strerror})', ELSEWHERE)
         return
@@ -35,6 +37,18 @@ def folder(name):
         yield path, None
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def prefix(doctor):
+    """Of the folders that checks of the process `doctor` make."""
+    return f'.hpcasr-doctor-{socket.gethostname()}-{doctor}-'
+
+
+def sweep(doctor):
+    """Remove what checks that were ended have left."""
+    for path in glob.glob(prefix(doctor) + '*'):
+        shutil.rmtree(path, ignore_errors=True)
+    return []
 
 
 @on_first

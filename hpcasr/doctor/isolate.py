@@ -19,6 +19,16 @@ class Stopped(BaseException):
     """This process was asked to end, in words."""
 
 
+def standard_streams():
+    """Open those that are closed, on nothing: a pipe of ours would get their number, and what is printed with it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+    sys.stderr = sys.stderr or os.fdopen(2, 'w')
+
+
 def watched(work, hear, limit):
     """work(say) in a process of its own; hear(value) for whatever it says.  Return '' or how it failed, in words.
 

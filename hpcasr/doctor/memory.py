@@ -1,9 +1,9 @@
 """Memory: what is free, and what of it MPI can share in /dev/shm."""
 
-import os
 import shutil
 from math import prod
 
+from hpcasr import cgroup
 from hpcasr.comm.memory import free
 from hpcasr.doctor.finding import error, ok, warning
 from hpcasr.doctor.job import plural
@@ -11,7 +11,6 @@ from hpcasr.doctor.job import plural
 SHM = '/dev/shm'  # where MPI takes the memory of windows from
 SHAPES = {'mid': (40, 72), 'swb2000': (260, 32_000)}  # features and targets
 VECTORS = 4  # at least, of a rank: parameters, gradient, optimizer, exchange
-CGROUPS = '/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'
 
 
 def shm(job):
@@ -55,7 +54,7 @@ def memory(job):
     """Of this machine and of the control group, for the ranks here."""
     if not job.first:
         return []
-    return judge_memory(min(free(), limit()), job.here)
+    return judge_memory(min(free(), cgroup.limit()), job.here)
 
 
 def judge_memory(there, ranks):
@@ -67,13 +66,3 @@ def judge_memory(there, ranks):
             'memory', f'{found}; {VECTORS} vectors of each rank with {short} need {mb(needs[short])}',
             'ask for more (srun --mem), start fewer ranks per machine, or train a smaller model')
     return ok('memory', found)
-
-
-def limit():
-    """Bytes that the control group of this process may use; infinite without."""
-    for path in CGROUPS:
-        if os.path.exists(path):
-            with open(path) as file:
-                text = file.read().strip()
-            return float('inf') if text == 'max' else int(text)
-    return float('inf')

@@ -1,21 +1,24 @@
 """The examination of one rank, or of all ranks of a job: a process that watches, and others that look."""
 
+import os
 import signal
 import socket
 import sys
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from time import sleep
 
 from hpcasr import launcher, process
 from hpcasr.doctor import cpu, cuda, files, kernels, limits, slurm, versions
 from hpcasr.doctor.finding import broken, from_plain, refused
-from hpcasr.doctor.isolate import Stopped, alone, tried, watched
+from hpcasr.doctor.isolate import Stopped, alone, standard_streams, tried, watched
 from hpcasr.doctor.job import Job, job_of
 from hpcasr.errors import Agreed
 
 LINGER = 3.0  # seconds longer than rank 0 waits for a rank that has gone
 SHARE = 3  # a check before MPI gets this part of the time, so the ranks that wait for a slow one need not wait long
+SLOW = 'GPUs',  # get all of it: nvidia-smi and CuPy may take many seconds to start
 # by each rank in a process of its own, before MPI is loaded
 ALONE = {'versions': versions.versions, 'vector width': cpu.vector_width, 'kernel cache': kernels.cache,
          'GPUs': cuda.gpus, 'file system': files.speed, 'file locks': files.locks, 'atomic rename': files.rename,
@@ -55,7 +58,7 @@ class Notes:
 
     def patience(self, limit):
         """Seconds for the check under way.  At the start of MPI all wait for the rank whose checks took longest."""
-        return limit*(1 + len(ALONE)/SHARE) if self.job is None else limit
+        return limit*(1 + len(SLOW) + (len(ALONE) - len(SLOW))/SHARE) if self.job is None else limit
 
     def end(self, how):
         """The check under way ended so."""
@@ -76,16 +79,20 @@ def examine(limit, tell=lambda check: None):
     """
     notes = Notes(tell)
     process.tune()  # as training does: what it says of BLAS is to be seen
-    signal.signal(signal.SIGTERM, stop)
+    standard_streams()
+    before_us = signal.signal(signal.SIGTERM, stop)
     try:
         for name, check in ALONE.items():
             notes.begin(name)
-            notes.findings += alone(name, check, limit/SHARE)
+            notes.findings += alone(name, check, limit if name in SLOW else limit/SHARE)
         before = notes.findings
         notes.begin('MPI library')
         notes.end(watched(lambda say: together(say, before), notes.hear, lambda: notes.patience(limit)))
     except Stopped as e:
         notes.end(str(e))
+    finally:
+        signal.signal(signal.SIGTERM, before_us)
+        alone('sweep', partial(files.sweep, os.getpid()), limit/SHARE)
     return notes
 
 

@@ -143,6 +143,33 @@ def test_csv_has_one_row_per_tuple_of_variables(tmp_path):
     assert len(set(keys)) == len(rows) and found[0]['p50_us'] == '10.0' and 'wrong_ranks' not in found[0]
 
 
+def test_names_of_files_that_cannot_be_made(tmp_path):
+    (tmp_path/'link').symlink_to(tmp_path/'nowhere')
+    with pytest.raises(BadInput, match='never overwritten'):
+        results.require_new([str(tmp_path/'link')])
+    with pytest.raises(BadInput, match='two files of one name'):
+        results.require_new([f'{tmp_path}/a', f'{tmp_path}/./a'])
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
+    with pytest.raises(BadInput, match='No space left'), results.created(str(tmp_path/'a'), 'xb') as file:
+        file.write(b'1')
+        raise OSError(28, 'No space left on device')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('rows', [{}, [1], [{'test': 'bw'}]])
+def test_damaged_figures(tmp_path, rows):
+    with pytest.raises(BadInput, match='incomplete'):
+        results.read(write(tmp_path/'a.json', rows))
+
+
+@pytest.mark.parametrize('options', [['bw', '--cap', 'nan'], ['bw', '--cap', 'inf'], ['bw', '--min-bw', 'nan']])
+def test_numbers_that_are_none(options, capsys):
+    assert main(['bench', *options]) == 2 and 'Invalid value' in capsys.readouterr().err
+    assert main(['doctor', '--limit', options[-1]]) == 2
+
+
 # verdicts
 
 @pytest.mark.parametrize('now, message', [
@@ -156,6 +183,12 @@ def test_what_fails_is_named(now, message):
     verdict.judge([row(), row(p50_mb_s=1.0, size=1)], [row()], 0.1, 100)  # the best size counts
     with pytest.raises(verdict.Failed, match=message):
         verdict.judge([row(**now)], [row()], 0.1, 100)
+
+
+def test_least_bandwidth_is_not_asked_of_latencies():
+    latency = row(test='latency')
+    del latency['p50_mb_s']
+    verdict.judge([latency, row()], least=99)
 
 
 def test_only_the_first_failures_are_told():
@@ -239,7 +272,8 @@ def test_machine_json_from_results_to_virtual_learners(tmp_path):
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"schema": "x"}', '{"schema": "hpcasr-machine/1"}',
-                                     '{"schema": "hpcasr-machine/1", "simulate": {"latency": "x", "bandwidth": 1}}'])
+                                     '{"schema": "hpcasr-machine/1", "simulate": {"latency": "x", "bandwidth": 1}}',
+                                     '{"schema": "hpcasr-machine/1", "simulate": [1]}'])
 def test_a_bad_machine_json(tmp_path, content):
     (tmp_path/'m.json').write_text(content)
     with pytest.raises(BadInput, match=r'm\.json: '):

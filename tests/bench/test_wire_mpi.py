@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hpcasr.bench.wire import check_c, onesided, plain_c, room, text, verdict
+from hpcasr.bench.wire import check_c, onesided, plain_c, room, session, text, verdict
 from hpcasr.bench.wire.catalog import TESTS
 from hpcasr.bench.wire.collectives import Collective, SumOrdered
 from hpcasr.bench.wire.measure import measure, sample
@@ -13,7 +13,7 @@ from hpcasr.bench.wire.neighbours import Neighbor
 from hpcasr.bench.wire.onesided import Counter, OneSided
 from hpcasr.bench.wire.options import Options
 from hpcasr.bench.wire.session import Outputs, run, varied
-from hpcasr.errors import BadInput
+from hpcasr.errors import AgreedBadInput, BadInput
 
 QUICK = {'iterations': 3, 'warm_up': 1, 'cap': 5.0, 'window': 3}
 VARIANTS = [(kind, sync) for kind in ('create', 'allocate', 'shared') for sync in ('lock', 'lock_all', 'fence', 'pscw')]
@@ -167,15 +167,31 @@ def test_the_time_cap_ends_a_size(comm):
 
 
 @pytest.mark.mpi
+def test_a_window_that_is_refused_to_two_ranks_is_refused_to_all(comm, monkeypatch):
+    monkeypatch.setattr(onesided.rma, 'free', lambda: 0)
+    with pytest.raises(AgreedBadInput, match='/dev/shm'):
+        session.series(comm, TESTS['put_latency'], options(), [8], None, print)
+
+
+@pytest.mark.mpi
 def test_sizes_beyond_memory_are_refused_and_the_default_fits(comm, monkeypatch):
     monkeypatch.setattr(room, 'free', lambda: 2**20)
     with pytest.raises(BadInput, match='times the free memory'):
         room.sizes(comm, TESTS['alltoall'], options(sizes=(1, 2**20)))
     found = room.sizes(comm, TESTS['alltoall'], options())
     assert found[0] == 1 and found[-1]*2*comm.size*room.busiest(comm) <= 2**19 < 4*found[-1]*2*comm.size**2
-    monkeypatch.setattr(onesided.rma, 'free', lambda: 2**16)
-    assert room.sizes(comm, TESTS['put_bw'], options())[-1] <= 2**15/room.busiest(comm)
-    assert room.sizes(comm, TESTS['put_bw'], options(window_kind='create'))[-1] > 2**15/room.busiest(comm)
+    with pytest.raises(BadInput, match='where no MAX is given, sizes end at'):
+        room.sizes(comm, TESTS['bw'], options(sizes=(2**20, None)))
+    monkeypatch.setattr(room, 'free', lambda: 2**30)
+    monkeypatch.setattr(room.cgroup, 'limit', lambda: 2**20)  # of the job
+    assert room.sizes(comm, TESTS['bw'], options())[-1] < 2**20
+    monkeypatch.setattr(room.cgroup, 'limit', lambda: 2**40)
+    monkeypatch.setattr(onesided.rma, 'free', lambda: 2**19)
+    assert room.sizes(comm, TESTS['put_bw'], options())[-1] == 2**16
+    assert room.sizes(comm, TESTS['put_bw'], options(window_kind='create'))[-1] > 2**20
+    assert room.sizes(comm, TESTS['put_bw'], options(sizes=(1, 2**17)))[-1] == 2**17
+    with pytest.raises(BadInput, match='more than is free in /dev/shm; at most -m 131072 fits'):
+        room.sizes(comm, TESTS['put_bw'], options(sizes=(1, 2**18)))
     with pytest.raises(BadInput, match='no size from'):
         room.sizes(comm, TESTS['allreduce'], options(sizes=(1, 3)))
 

@@ -53,7 +53,8 @@ def test_a_driver_that_fails(smi):
 
 @pytest.mark.parametrize(('asked', 'seen'), [
     (None, '2 of 2 seen: 0 NVIDIA H200 140 GiB GPU-aaaa1111, 1 '), ('1', '1 of 2 seen: 1 NVIDIA'),
-    ('GPU-bbbb', '1 of 2 seen: 1 '), ('1,7,0', '1 of 2 seen: 1 '), ('', '0 of 2 seen: none')])
+    ('GPU-bbbb', '1 of 2 seen: 1 '), ('1,7,0', '1 of 2 seen: 1 '), ('', '0 of 2 seen: none'),
+    ('MIG-12345678-9abc', '1 of 2 seen: MIG 12345678')])
 def test_which_are_seen(smi, monkeypatch, asked, seen):
     smi(TWO)
     monkeypatch.setattr(cuda, 'find_spec', lambda name: None)
@@ -77,6 +78,7 @@ def test_ranks_that_share_a_gpu():
     f = cuda.judge_sharing([['a'], ['a'], ['b'], ['c']], (0, 0, 1, 1))
     assert f.level == 'warning' and f.found == 'ranks 0-1 share 1 GPU' and '--ntasks-per-node' in f.advice
     assert cuda.judge_sharing([['a', 'b']]*2, (0, 0)).level == 'ok'
+    assert cuda.judge_sharing([['a'], ['b']]*2, (0, 1)*2).found == 'ranks 0, 2 share 1 GPU; ranks 1, 3 share 1 GPU'
 
 
 def library(**calls):

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
+from hpcasr.doctor import files
 from hpcasr.doctor.finding import ok
 from hpcasr.doctor.isolate import alone, watched
 from hpcasr.doctor.run import Notes
@@ -47,6 +49,32 @@ def test_what_it_started_ends_with_it(tmp_path):
 def test_stdout_is_for_the_table(capfd):
     alone('a', lambda: print('noise', flush=True) or ok('a', ''), 9)
     assert capfd.readouterr().out == ''
+
+
+def test_a_doctor_whose_streams_are_closed():
+    script = """if True:
+        import os, sys
+        os.closerange(0, 3)
+        sys.stderr = None
+        from hpcasr.doctor.finding import ok
+        from hpcasr.doctor.isolate import alone, standard_streams
+        standard_streams()
+        os._exit(0 if alone('a', lambda: print('noise') or ok('a', ''), 60) == [ok('a', '')] else 3)
+    """
+    assert subprocess.run([sys.executable, '-c', script], timeout=100).returncode == 0
+
+
+def test_what_a_check_that_was_ended_leaves_is_removed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def check():
+        with files.folder('disk'):
+            time.sleep(60)
+    alone('disk', check, 2)
+    (tmp_path/files.prefix(1)).mkdir()  # another doctor's
+    left = list(tmp_path.iterdir())
+    files.sweep(os.getpid())
+    assert len(left) == 2 and [path.name for path in tmp_path.iterdir()] == [files.prefix(1)]
 
 
 def test_what_was_said_before_the_end_is_kept():

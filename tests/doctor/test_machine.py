@@ -6,6 +6,7 @@ import resource
 
 import pytest
 
+from hpcasr import cgroup
 from hpcasr.doctor import clock, files, kernels, limits, memory, slurm, versions
 from hpcasr.doctor.job import Job, first_here, ranges
 from hpcasr.kernels import cpu
@@ -49,6 +50,20 @@ def test_the_windows_of_presets():
 def test_memory():
     assert memory.judge_memory(30*MB, 1).level == 'error' and '--mem' in memory.judge_memory(30*MB, 1).advice
     assert memory.judge_memory(10**9, 2).level == 'warning' and memory.judge_memory(10**10, 2).level == 'ok'
+
+
+@pytest.mark.parametrize(('group', 'path'), [('0::/slurm/job_7/step_0', 'slurm/job_7/memory.max'),
+                                             ('9:cpu:/x\n4:memory:/slurm/job_7', 'memory/slurm/memory.limit_in_bytes')])
+def test_the_limit_of_a_job_is_that_of_a_group_around_it(monkeypatch, tmp_path, group, path):
+    (tmp_path/'own').write_text(group + '\n')
+    monkeypatch.setattr(cgroup, 'GROUP', str(tmp_path/'own'))
+    monkeypatch.setattr(cgroup, 'GROUPS', str(tmp_path/'all'))
+    assert cgroup.limit() == float('inf')
+    (tmp_path/'all'/path).parent.mkdir(parents=True)
+    (tmp_path/'all'/path).write_text('max\n')
+    assert cgroup.limit() == float('inf')
+    (tmp_path/'all'/path).write_text('1000\n')
+    assert cgroup.limit() == 1000
 
 
 # limits

@@ -42,7 +42,7 @@ def compare(comm, cls, options, library, blocks, count):
     """The rows of one test at all its sizes."""
     comm.together(require, cls, comm.size, options)
     sizes = room.sizes(comm, cls, options)
-    test = cls(comm, sizes[-1], options)
+    test = comm.together(cls, comm, sizes[-1], options)
     for nbytes in sizes:
         test.at(nbytes)
         works = ways(test, library) if test.active else {}

@@ -13,7 +13,7 @@ from hpcasr.bench.wire.access import PASSIVE, get_access
 from hpcasr.bench.wire.pairs import Pair
 from hpcasr.bench.wire.test import TIMES, WRONG, rate
 from hpcasr.comm import rma
-from hpcasr.errors import BadInput
+from hpcasr.errors import AgreedBadInput, BadInput
 
 BUSY, SPAN = 0.2, 0.1  # seconds: the target computes, and in this part of them a reach may begin
 SQUARE = 192  # rows of the matrices that it multiplies, some 0.3 ms each
@@ -37,9 +37,13 @@ class OneSided(Pair):
 
     @classmethod
     def limit(cls, comm, options):
-        """MPI takes the memory of a window from /dev/shm."""
+        """MPI takes the memory of a window from /dev/shm, where both of its ranks are on one machine."""
         free = min(comm.allgather(rma.free()))
-        return math.inf if options.window_kind == 'create' else free
+        together = comm.machines[0] == comm.machines[-1]
+        if options.window_kind == 'shared' and not together:
+            raise AgreedBadInput(f'{cls.name}: --window shared is memory of one machine, the first rank and the last '
+                                 'are on two; leave shared out')
+        return math.inf if options.window_kind == 'create' or not together else free/2 - 2*rma.SLACK
 
     def reserve(self, n):
         o = self.options

@@ -1,6 +1,8 @@
 """Figures over the size of messages, as a picture: medians, and a band from there to the 99th percentile."""
 
-from hpcasr.bench.wire.results import key
+import os
+
+from hpcasr.bench.wire.results import created, key
 from hpcasr.bench.wire.verdict import name
 from hpcasr.errors import BadInput
 
@@ -48,8 +50,9 @@ def picture(rows, path, title=''):
 
 def save(figure, path):
     try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as e:
+        with created(path, 'xb') as file:
+            figure.savefig(file, dpi=120, format=os.path.splitext(path)[1][1:].lower())
+    except ValueError as e:
         raise BadInput(f'{path}: {e}') from None
 
 

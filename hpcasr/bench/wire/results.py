@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from contextlib import contextmanager
 
 from hpcasr.errors import BadInput
 
@@ -10,6 +11,8 @@ SCHEMA = 'hpcasr-wire/1'
 VARIABLES = 'test', 'window', 'sync', 'target', 'pattern', 'road', 'buffers', 'type', 'size'
 FIGURES = ('iterations', 'mean_us', 'min_us', 'max_us', 'p50_us', 'p90_us', 'p99_us', 'worst_us', 'mb_s', 'p50_mb_s',
            'messages_s', 'algbw_gb_s', 'busbw_gb_s', 'pure_us', 'compute_us', 'overlap', 'wrong')
+
+NEEDED = {'test', 'buffers', 'type', 'size', 'p50_us', 'p99_us', 'wrong', 'wrong_ranks'}  # in every row
 
 
 def key(row):
@@ -21,30 +24,39 @@ def require_new(paths):
     """Raise BadInput if one of these files is there, or is named twice, or cannot be made."""
     for path in paths:
         folder = os.path.dirname(path) or '.'
-        if os.path.exists(path):
+        if os.path.lexists(path):
             raise BadInput(f'{path} is there; figures are never overwritten, choose another name')
         if not os.path.isdir(folder):
             raise BadInput(f'{path}: there is no directory {folder}')
-    if len(set(paths)) < len(paths):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BadInput(f'{path}: nothing can be written into {folder}')
+    if len(set(map(os.path.realpath, paths))) < len(paths):
         raise BadInput(f'{", ".join(paths)}: two files of one name')
 
 
-def create(path):
-    """A new file to write text to."""
+@contextmanager
+def created(path, mode='x'):
+    """A new file to write to; it is removed if that fails, as on a full disk."""
     try:
-        return open(path, 'x', newline='')
+        file = open(path, mode, newline=None if 'b' in mode else '')
     except OSError as e:
+        raise BadInput(f'{path}: {e.strerror}') from None
+    try:
+        with file:
+            yield file
+    except OSError as e:
+        os.remove(path)
         raise BadInput(f'{path}: {e.strerror}') from None
 
 
 def write_json(path, found):
-    with create(path) as f:
+    with created(path) as f:
         json.dump({'schema': SCHEMA} | found, f, indent=1)
         f.write('\n')
 
 
 def write_csv(path, rows):
-    with create(path) as f:
+    with created(path) as f:
         writer = csv.DictWriter(f, [*VARIABLES, *FIGURES], extrasaction='ignore', lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
@@ -63,6 +75,10 @@ def read(path):
     if schema != SCHEMA:
         raise BadInput(f'{path}: its schema is {schema or "none"}, figures of this version are {SCHEMA}; measure it '
                        'anew with hpcasr bench ... --json FILE')
-    if not {'machine', 'rows'} <= set(found):
+    if not isinstance(found.get('machine'), dict) or not is_rows(found.get('rows')):
         raise BadInput(f'{path}: incomplete; measure it anew')
     return found
+
+
+def is_rows(found):
+    return isinstance(found, list) and all(isinstance(row, dict) and NEEDED <= set(row) for row in found)

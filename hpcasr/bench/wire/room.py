@@ -2,8 +2,10 @@
 
 from collections import Counter
 
+from hpcasr import cgroup
 from hpcasr.bench.wire.sizes import MOST, doubled
 from hpcasr.bench.wire.test import type_of
+from hpcasr.comm import rma
 from hpcasr.comm.memory import free
 from hpcasr.errors import AgreedBadInput
 
@@ -15,6 +17,7 @@ def sizes(comm, test, options):
 
     Raises BadInput where the largest that was asked for does not fit, or none holds a whole entry.
     """
+    limit = test.limit(comm, options)
     if test.fixed:
         return list(test.fixed)
     low, high = options.sizes
@@ -22,16 +25,23 @@ def sizes(comm, test, options):
     if high is not None and high > fits:
         raise AgreedBadInput(f'{test.name} at {high/1e6:,.1f} MB needs {high/fits:.1f} times the free memory of a '
                              f'machine with {busiest(comm)} ranks; at most -m {int(fits)} fits')
-    found = doubled(low, high or min(MOST, SHARE*min(fits, test.limit(comm, options)/busiest(comm))), itemsize)
+    if high is not None and high > limit:
+        raise AgreedBadInput(f'{test.name} at {high/1e6:,.1f} MB needs more than is free in {rma.SHM}; at most -m '
+                             f'{max(int(limit), 0)} fits; enlarge it, or take --window create')
+    most = high or int(min(MOST, SHARE*min(fits, limit)))
+    if low > most:
+        raise AgreedBadInput(f'{test.name}: where no MAX is given, sizes end at {max(most, 0)} bytes here (256M, '
+                             f'or less where memory or {rma.SHM} is short); give -m MIN:MAX')
+    found = doubled(low, most, itemsize)
     if not found:
-        raise AgreedBadInput(f'{test.name}: no size from {low} to {high or MOST} bytes holds whole entries of '
+        raise AgreedBadInput(f'{test.name}: no size from {low} to {most} bytes holds whole entries of '
                              f'{itemsize} bytes; sizes are -m MIN:MAX, doubled from MIN on')
     return found
 
 
 def room(comm, test, options):
     """Bytes of the largest message for which every machine has the memory."""
-    least = min(comm.allgather(free()))
+    least = min(comm.allgather(min(free(), cgroup.limit())))
     return least/busiest(comm)/max(test.vectors(comm.size, options), 1)
 
 

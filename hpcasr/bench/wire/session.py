@@ -107,7 +107,7 @@ def tell(lines, say):
 
 def series(comm, cls, options, sizes, turn, say):
     """The rows of one test at all its sizes, told as they come."""
-    test = cls(comm, sizes[-1], options)
+    test = comm.together(cls, comm, sizes[-1], options)  # only two of the ranks may make a window
     comm.first(tell, text.head(test), say)
     rows = []
     for nbytes in sizes:
@@ -139,7 +139,7 @@ def write(rows, facts, outputs):
 def write_machine(rows, facts, path):
     import json
     found = machine.describe({k: facts[k] for k in ('created', 'mpi', 'hosts', 'machine')}, fits(rows))
-    with results.create(path) as f:
+    with results.created(path) as f:
         json.dump(found, f, indent=1)
         f.write('\n')
 

@@ -105,7 +105,7 @@ class Test:
 
     @classmethod
     def limit(cls, comm, options):
-        """Bytes of what else than memory is short on a machine, for the largest message of all its ranks."""
+        """Bytes of the largest message for which there is what else than memory may be short.  Raises BadInput."""
         return math.inf
 
     @classmethod

@@ -42,7 +42,8 @@ def slower(rows, baseline, tolerance):
 def narrow(rows, least):
     best = {}
     for row in rows if least is not None else ():
-        best[name(row)] = max(best.get(name(row), 0.0), row.get('p50_mb_s', 0.0))
+        if 'p50_mb_s' in row:  # latencies tell none
+            best[name(row)] = max(best.get(name(row), 0.0), row['p50_mb_s'])
     for test, reached in best.items():
         if reached < least:
             yield f'{test}: at most {reached:,.1f} MB/s, less than --min-bw {least:g}'
