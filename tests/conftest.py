@@ -8,8 +8,12 @@ import sys
 
 import pytest
 from _pytest._io import TerminalWriter
+from hypothesis import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
+# the same examples in every run; others, to look for more: pytest --hypothesis-profile=default
+settings.register_profile('same', derandomize=True)
+settings.load_profile('same')
 LAUNCHER = ('PMI', 'PMIX', 'OMPI', 'PRTE', 'HYDRA', 'MPIR', 'SLURM')
 
 
