@@ -4,6 +4,7 @@ A loop in Python leaves to the compiler what it makes of it; in these kernels it
 register.  Everything here is called while Numba compiles, and emits instructions at the end of the builder's block.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -126,11 +127,14 @@ class Vectors:
         return self.sub(self.one, x)
 
     def power(self, x, factor):
-        """2^(factor x), between 2^±126, to which it is cut; NaN where x is NaN, which `smaller` and `larger` keep."""
-        y = self.mul(x, self.constant(factor))
-        y = self.larger(self.constant(-126.0), self.smaller(self.constant(126.0), y))
-        n = self.call('rint', y)
-        f = self.sub(y, n)
+        """2^(factor x), between 2^±126, to which it is cut; NaN where x is NaN, which `smaller` and `larger` keep.
+
+        What lies beyond the whole number n is factor x − n, of which neither the product nor the factor is rounded.
+        """
+        high, most = float(np.float32(factor)), 126/abs(factor)
+        x = self.larger(self.constant(-most), self.smaller(self.constant(most), x))
+        n = self.call('rint', self.mul(x, self.constant(high)))
+        f = self.fma(x, self.constant(factor - high), self.fma(x, self.constant(high), self.b.fneg(n)))
         p = self.constant(EXP2[-1])
         for c in EXP2[-2::-1]:
             p = self.fma(p, f, self.constant(c))

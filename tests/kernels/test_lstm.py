@@ -83,6 +83,7 @@ def outcome(ops, kind, x, dh, weights, mask):
 @example(T=1, B=1, D=1, H=1, holes=None)
 @example(T=3, B=0, D=5, H=4, holes=0.5)
 @example(T=2, B=0, D=5, H=64, holes=None)
+@example(T=6, B=1, D=1, H=195, holes=None)
 @example(T=33, B=7, D=40, H=64, holes=0.1)
 def test_float32_is_float64_rounded(kind, T, B, D, H, holes, ops):
     """Values and gradients, also where frames are missing in the middle."""
@@ -92,7 +93,7 @@ def test_float32_is_float64_rounded(kind, T, B, D, H, holes, ops):
     found = outcome(ops, kind, x, dh, weights, mask)
     for a, b in zip(found, exact, strict=True):
         assert a.dtype == np.float32 and a.shape == b.shape
-        assert np.abs(a - b).max(initial=0) < 1e-5*(1 + np.abs(b).max(initial=0))
+        assert np.abs(a - b).max(initial=0) < 2e-6*(1 + np.abs(b).max(initial=0))
     if mask is not None:
         assert not found[0][~mask].any() and not found[1][~mask].any()
 
