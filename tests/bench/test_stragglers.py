@@ -141,9 +141,6 @@ def test_work_that_gets_lost(monkeypatch):
 
 
 def test_who_cannot_run_here_is_left_out_unless_it_was_named():
-    if 'hogwild' not in ALGORITHMS:
-        pytest.skip('it is not there yet')
-
     def work(comm):
         comm.arrange(1)
         nodes = config(exchange__node_size=1)
