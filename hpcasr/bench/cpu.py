@@ -19,8 +19,8 @@ from hpcasr.model.params import FRAMES, LOSS
 
 OURS = Variant('sync-allreduce')
 NEAR = 2e-5  # relative to the largest entry of a parameter's gradient; to the loss
-AS_FAR = 2  # times as far from float32 as PyTorch in bf16: rounding turns units of a ReLU on and off, in both alike
-VECTORS = 7  # as long as the model: parameters, gradient and momentum of ours, twice two of PyTorch
+AS_FAR = 2  # times as far from float64 as PyTorch in bf16: rounding turns units of a ReLU on and off, in both alike
+VECTORS = 9  # as long as the model: parameters, gradient and momentum of ours, two of PyTorch, two of its float64
 BLOCK = 4  # steps in turn where there are several ranks: they meet before each block
 WARMUP = 2  # blocks
 COLUMNS = {'model': ('model', ''), 'precision': ('precision', ''), 'batch': ('batch', ''),
@@ -124,7 +124,7 @@ def block(comm):
 def duel(comm, theirs, name, precision, case, config, blocks):
     """The row of one model."""
     ours = comm.together(Runner, comm, OURS, config, case.shape)
-    exact, other = (theirs.Peer(ours.network, ours.batch, of, comm.size > 1) for of in ('fp32', precision))
+    exact, other = (theirs.Peer(ours.network, ours.batch, of, comm.size > 1) for of in ('fp64', precision))
     off = check(comm, ours, exact, other, f'{name}, {precision}')
     del exact
     machine = Machine(ours.network.ops)
@@ -134,7 +134,7 @@ def duel(comm, theirs, name, precision, case, config, blocks):
 
 
 def check(comm, ours, exact, other, title):
-    """{loss_off, gradient_off}: how far ours is from `exact`, PyTorch in float32, at worst on any rank.
+    """{loss_off, gradient_off}: how far ours is from `exact`, PyTorch in float64, at worst on any rank.
 
     With torch_ before: how far `other` is, PyTorch in this precision.  After one step of all from the same weights.
     Raises Wrong.
@@ -148,7 +148,7 @@ def check(comm, ours, exact, other, title):
     for part in 'loss', 'gradient':
         off, near = found[f'{part}_off'], NEAR + AS_FAR*found[f'torch_{part}_off']
         if not off <= near:  # NaN is not
-            raise Wrong(f'{title}: {part} and that of PyTorch in float32 differ by {off:.3g} of it, more than '
+            raise Wrong(f'{title}: {part} and that of PyTorch in float64 differ by {off:.3g} of it, more than '
                         f'{near:.3g}; not timed')
     return found
 

@@ -19,15 +19,17 @@ VERSION = torch.__version__
 class Peer:
     """The same weights and the same Batch as a learner of `bench algorithms`, in PyTorch's own best way on this CPU.
 
-    One thread; oneDNN's LSTM; denormal numbers are zero while it computes; bf16 by autocast.  With a process group
-    (`group`) under DistributedDataParallel.  `network` and `batch` are only read.
+    One thread; oneDNN's LSTM; denormal numbers are zero while it computes; bf16 by autocast; fp64 to be compared with.
+    With a process group (`group`) under DistributedDataParallel.  `network` and `batch` are only read.
     """
 
     def __init__(self, network, batch, precision, together=False):
         torch.set_num_threads(1)
         self.net, self.places = stack(network)
+        dtype = torch.float64 if precision == 'fp64' else torch.float32
+        self.net.to(dtype)
         self.load(network.params)
-        self.x, self.y = torch.tensor(batch.x), torch.tensor(batch.targets).long().flatten()
+        self.x, self.y = torch.tensor(batch.x, dtype=dtype), torch.tensor(batch.targets).long().flatten()
         self.bf16 = precision == 'bf16'
         self.forward = self.net
         if together:

@@ -127,7 +127,7 @@ def test_all_figures(torch_model, quick):
 
 
 @needs_vectors
-def test_bf16_is_as_near_to_float32_as_autocast(torch_model, quick):
+def test_bf16_is_as_near_to_float64_as_autocast(torch_model, quick):
     if 'train.precision' not in cpu.configuration.KEYS:
         pytest.skip('there is no bf16')
     row, = bench(Comm(), Trial(precisions=('bf16',), blocks=1), cases=TINY)['models']
@@ -139,7 +139,7 @@ def test_a_wrong_gradient_is_not_timed(torch_model, quick, monkeypatch):
     right = torch_model.Peer.gradients
     monkeypatch.setattr(torch_model.Peer, 'gradients', lambda self: {k: 1.001*g for k, g in right(self).items()})
     monkeypatch.setattr(cpu, 'race', lambda *_: pytest.fail('it was timed'))
-    with pytest.raises(Wrong, match='gradient and that of PyTorch in float32 differ by'):
+    with pytest.raises(Wrong, match='gradient and that of PyTorch in float64 differ by'):
         bench(Comm(), Trial(), cases=TINY)
 
 
