@@ -80,13 +80,15 @@ def kinds(numbers, write):
 
 
 def product(rows, number):
-    """C[m, :] ← S[m, :] + Σ_k A[m, k] B[k, :] for a tile; steps in bytes from row to row."""
+    """C[m, :] ← S[m, :] + Σ_k A[m, k] B[k, :] for a tile; steps in bytes from row to row.
+
+    S is added last: a long sum that is made of many calls then rounds as one of few large terms.
+    """
     def emit(v, depth, a, a_step, b, s, s_step, c, c_step):
-        start = [[v.load(row, n*VECTOR) for n in range(VECTORS)] for row in steps(v, s, s_step, rows)]
-        sums = accumulate(v, number, depth, a, a_step, b, start)
-        for row, totals in zip(steps(v, c, c_step, rows), sums, strict=True):
+        sums = accumulate(v, number, depth, a, a_step, b, [[v.constant(0.0)]*VECTORS for _ in range(rows)])
+        for first, row, totals in zip(steps(v, s, s_step, rows), steps(v, c, c_step, rows), sums, strict=True):
             for n, total in enumerate(totals):
-                v.store(total, row, n*VECTOR)
+                v.store(v.add(v.load(first, n*VECTOR), total), row, n*VECTOR)
     return emit
 
 

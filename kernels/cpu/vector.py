@@ -11,8 +11,8 @@ from numba.core import cgutils
 I1, I16, I32, I64, FLOAT = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 BYTES = 4
 LOG2_E = 1.4426950408889634
-# 2^f on |f| ≤ 1/2, to 2e-9: the polynomial of degree 6 whose largest relative error is least
-EXP2 = 1.0, 0.6931471824645996, 0.24022646248340607, 0.05550328642129898, 0.009618489071726799, 0.0013399930903688073, \
+# (2^f − 1)/f on |f| ≤ 1/2; so 2^f to 2e-9: the polynomial of degree 6 whose largest relative error is least
+EXP2 = 0.6931471824645996, 0.24022646248340607, 0.05550328642129898, 0.009618489071726799, 0.0013399930903688073, \
     0.00015345810970757157
 
 
@@ -127,19 +127,30 @@ class Vectors:
         return self.sub(self.one, x)
 
     def power(self, x, factor):
-        """2^(factor x), between 2^±126, to which it is cut; NaN where x is NaN, which `smaller` and `larger` keep.
+        """2^(factor x), between 2^±126, to which it is cut; NaN where x is NaN, which `smaller` and `larger` keep."""
+        slope, f, exponent = self.split(x, factor)
+        p = self.fma(slope, f, self.one)
+        return self.b.bitcast(self.b.add(self.b.bitcast(p, self.whole), exponent), self.type)
 
-        What lies beyond the whole number n is factor x − n, of which neither the product nor the factor is rounded.
+    def power_less_one(self, x, factor):
+        """2^(factor x) − 1, as power, to some units in the last place also near zero."""
+        slope, f, exponent = self.split(x, factor)
+        scale = self.b.bitcast(self.b.add(self.b.bitcast(self.one, self.whole), exponent), self.type)
+        return self.fma(self.mul(slope, f), scale, self.sub(scale, self.one))
+
+    def split(self, x, factor):
+        """((2^f − 1)/f, f, n in the bits of an exponent) of n + f = factor x, n whole and |f| ≤ 1/2.
+
+        What lies beyond n is factor x − n, of which neither the product nor the factor is rounded.
         """
         high, most = float(np.float32(factor)), 126/abs(factor)
         x = self.larger(self.constant(-most), self.smaller(self.constant(most), x))
         n = self.call('rint', self.mul(x, self.constant(high)))
         f = self.fma(x, self.constant(factor - high), self.fma(x, self.constant(high), self.b.fneg(n)))
-        p = self.constant(EXP2[-1])
+        slope = self.constant(EXP2[-1])
         for c in EXP2[-2::-1]:
-            p = self.fma(p, f, self.constant(c))
-        exponent = self.b.shl(self.b.fptosi(n, self.whole), self.whole_constant(23))
-        return self.b.bitcast(self.b.add(self.b.bitcast(p, self.whole), exponent), self.type)
+            slope = self.fma(slope, f, self.constant(c))
+        return slope, f, self.b.shl(self.b.fptosi(n, self.whole), self.whole_constant(23))
 
     def smaller(self, x, y):
         """min(x, y), one instruction; y where one is NaN."""
@@ -158,8 +169,9 @@ class Vectors:
         return self.b.fdiv(self.one, self.add(self.one, self.power(x, -LOG2_E)))
 
     def tanh(self, x):
-        """1 − 2/(1 + e²ˣ): an absolute error of 1e-7, not a relative one near zero."""
-        return self.rest(self.b.fdiv(self.two, self.add(self.one, self.power(x, 2*LOG2_E))))
+        """(e²ˣ − 1)/(e²ˣ + 1)."""
+        less = self.power_less_one(x, 2*LOG2_E)
+        return self.b.fdiv(less, self.add(less, self.two))
 
     def transpose(self, rows):
         """The columns of `lanes` vectors: in log2(lanes) rounds, blocks of 1, 2, 4 ... are exchanged across."""
