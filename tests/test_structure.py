@@ -18,7 +18,7 @@ DOORS = {'mpi4py': ('comm/', 'bench/', 'doctor/'),
 
 
 def sources():
-    return [*ROOT.rglob('*.py'), *(ROOT/'kernels').rglob('*.py')]
+    return [*ROOT.rglob('*.py'), *(ROOT/'kernels').rglob('*.py'), *(ROOT/'jobs').rglob('*.py')]
 
 
 def imports(path):
@@ -55,7 +55,8 @@ COMMANDS = [[], ['algorithms'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],
             ['decode'], ['decode', 'graph'], ['decode', 'run'], ['decode', 'score'], ['forward'], ['transcribe'],
-            ['doctor'], *(['bench', name] for name in WIRE)]
+            ['doctor'], ['jobs'], ['jobs', 'list'], ['jobs', 'render'], ['jobs', 'submit'], ['jobs', 'status'],
+            ['jobs', 'requeue'], *(['bench', name] for name in WIRE)]
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
@@ -65,7 +66,7 @@ def test_help_loads_neither_numpy_nor_mpi_and_shows_examples(command):
     done = subprocess.run([sys.executable, '-c', code, *command, '--help'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('[]\n')
-    if command not in (['data'], ['align'], ['bench'], ['decode']):
+    if command not in (['data'], ['align'], ['bench'], ['decode'], ['jobs']):
         assert done.stdout.split('Examples:')[1].count('hpcasr') >= 2
 
 

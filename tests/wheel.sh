@@ -10,6 +10,7 @@ if "$bin/python" -c 'import kernels' 2>/dev/null; then echo 'kernels must not be
 "$bin/mpirun" -n 2 "$bin/hpcasr" train --model tiny --epochs 1 --out exp/wheel
 "$bin/hpcasr" report exp/wheel --plot curves.png
 test -s exp/wheel/DONE && test -s curves.png
+"$bin/hpcasr" jobs render preemptible --site cray --out exp/later | bash -n
 "$bin/hpcasr" data synth speech --hours 0.01 --speakers 3
 "$bin/hpcasr" data features speech/train --out features
 "$bin/hpcasr" data import features --out train.h5

@@ -10,6 +10,7 @@ from hpcasr.cli.data import data
 from hpcasr.cli.decode import decode
 from hpcasr.cli.doctor import doctor
 from hpcasr.cli.forward import forward
+from hpcasr.cli.jobs import jobs
 from hpcasr.cli.recipe import recipe
 from hpcasr.cli.report import report
 from hpcasr.cli.train import train
@@ -36,7 +37,7 @@ def cli():
     """
 
 
-for command in algorithms, align, bench, data, decode, train, report, recipe, forward, transcribe, doctor:
+for command in algorithms, align, bench, data, decode, train, report, recipe, forward, transcribe, doctor, jobs:
     cli.add_command(command)
 
 
@@ -76,5 +77,11 @@ def usage(e):
 def say(line, status, by_one=False):
     """Print `line`; only in the first process of the job if all ranks meet it (`by_one`)."""
     if not by_one or launcher.rank() in (None, 0):
-        click.echo('hpcasr: error: ' + ' '.join(line.split()), err=True)
+        click.echo('hpcasr: error: ' + printable(' '.join(line.split())), err=True)
     return status
+
+
+def printable(line, most=2000):
+    """`line` as a terminal may show it: names in files may hold what moves its cursor, or be endless."""
+    line = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:most + 1])
+    return line if len(line) <= most else f'{line[:most]}...'
