@@ -21,6 +21,7 @@ import numpy as np
 
 from hpcasr.checkpoint import write_file, writing
 from hpcasr.errors import AgreedBadInput, BadInput
+from hpcasr.given import bytes_of, parsed
 from hpcasr.resume import CHANGES_NO_BIT
 
 FORMAT = 'hpcasr-record', 1
@@ -28,6 +29,8 @@ HEAD = {'ranks': int, 'total': int, 'first': int, 'store': str, 'dev': str, 'con
 COLUMNS = 4
 NUMBER = '<i8'
 LENGTH = 8  # bytes
+COUNTS, ENTRY = 16, 8*COLUMNS  # bytes of the numbers of claims and tickets, of one of either
+MOST = 1032  # bytes that zlib makes of one
 LINE = 1 << 20  # bytes that the head has at most
 GIVE = 'give the FILE of a run with --record FILE'
 
@@ -202,14 +205,19 @@ def changes(table):
 
 def unpack(body):
     """(claims, tickets) of a learner, tables [rows, COLUMNS].  Raises ValueError where it is damaged."""
+    unpacking = zlib.decompressobj()
     try:
-        numbers = np.frombuffer(zlib.decompress(body), NUMBER)
+        claims, tickets = np.frombuffer(unpacking.decompress(body, COUNTS), NUMBER).tolist()
+        size = COUNTS + ENTRY*(claims + tickets)
+        if min(claims, tickets) < 0 or size > MOST*len(body):
+            raise ValueError(f'{claims} claims and {tickets} tickets in {len(body)} bytes')
+        rest = unpacking.decompress(unpacking.unconsumed_tail, size - COUNTS + 1)  # no more than can be right
     except zlib.error as e:
         raise ValueError(str(e)) from None
-    claims, tickets = numbers[:2].tolist()
-    if min(claims, tickets) < 0 or len(numbers) != 2 + COLUMNS*(claims + tickets):
-        raise ValueError(f'{len(numbers)} numbers for {claims} claims and {tickets} tickets')
-    both = numbers[2:2 + COLUMNS*claims], numbers[2 + COLUMNS*claims:]
+    numbers = np.frombuffer(rest[:len(rest)//ENTRY*ENTRY], NUMBER)
+    if len(rest) != size - COUNTS or not unpacking.eof:
+        raise ValueError(f'{len(rest)} bytes for {claims} claims and {tickets} tickets')
+    both = numbers[:COLUMNS*claims], numbers[COLUMNS*claims:]
     return tuple(np.cumsum(columns.reshape(COLUMNS, -1), 1).T for columns in both)
 
 
@@ -296,14 +304,14 @@ def replace(path, content):
 def read(path):
     """(head, [block], how many bytes are left of one that is not whole).  Raises BadInput where it is no record."""
     try:
-        content = pathlib.Path(path).read_bytes()
+        content = bytes_of(path)
         line = content[:LINE].partition(b'\n')[0]
-        found = json.loads(line)
+        found = parsed(line.decode())
         require_head(found)
         return found, *cut(content[len(line) + 1:])
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}; {GIVE}') from None
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError) as e:
         raise BadInput(f'{path}: not the record of a run ({e}); {GIVE}') from None
 
 

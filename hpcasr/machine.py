@@ -1,9 +1,9 @@
 """What the links of a machine cost: `machine.json`, which `hpcasr bench` writes and virtual learners live by."""
 
-import json
 import math
 
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of
 
 SCHEMA = 'hpcasr-machine/1'
 
@@ -24,8 +24,7 @@ def describe(facts, fits):
 def links(path):
     """{'simulate.latency': us, 'simulate.bandwidth': GB/s} of the machine.json at `path`.  Raises BadInput."""
     try:
-        with open(path) as f:
-            found = json.load(f)
+        found = json_of(path)
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
     except ValueError as e:

@@ -23,6 +23,7 @@ from hpcasr.errors import BadInput
 
 ACWT, PENALTY = 0.1, 0.0
 KINDS = 'fbank', 'mfcc'
+RANGES = {'num_mel_bins': (3, 1000), 'num_ceps': (1, 1000), 'sample_rate': (1000, 1_000_000), 'deltas': (0, 2)}
 LONGEST = 30.0  # seconds recognized at once: memory grows with them, and with the words in them
 SHORTEST = 20.0  # of all pieces but the last
 REST = 1.0  # of the last, at least: a path through the graph needs its frames
@@ -182,7 +183,10 @@ def front_end(model):
     made = model.frontend
     names = [name for name in ('kind', 'num_mel_bins', 'num_ceps', 'sample_rate') if name in made]
     features = Features(**{name: made[name] for name in names})
-    if made.get('kind') not in KINDS or any(made.get(key) != value for key, value in features.describe().items()):
+    wrong = [name for name, (low, high) in RANGES.items()
+             if name in made and not (type(made[name]) is int and low <= made[name] <= high)]
+    if wrong or made.get('kind') not in KINDS or any(made.get(key) != value for key, value in
+                                                     features.describe().items()):
         raise BadInput(f'{model.path}: was trained on features that hpcasr data features did not make, so audio cannot '
                        f'be transcribed with it; make such features, then use hpcasr forward or hpcasr decode')
     try:

@@ -1,14 +1,15 @@
 """EXP/model.json: what the network of an experiment takes and gives, so that recognition needs nothing but EXP."""
 
-import json
 import pathlib
 
 from hpcasr.align.lexicon import Lexicon
 from hpcasr.align.tree import Tree
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of
 
 NAME = 'model.json'
 FORMAT = 'hpcasr-model', 1
+MOST = 10**15  # of any number
 WINDOW = 512  # frames; against whole utterances of speechocean762, windows of 64 took 2.8 times as long
 
 
@@ -34,16 +35,34 @@ def read_card(folder):
     """The dict of FOLDER/model.json, `tree` and `lexicon` as objects or None.  Raises BadInput."""
     path = pathlib.Path(folder)/NAME
     try:
-        found = json.loads(path.read_text())
+        found = json_of(path)
         if (found['format'], found['version']) != FORMAT:
             raise ValueError(f'{found["format"]} {found["version"]}')
-        missing = {'columns', 'splice', 'frontend', 'window', 'context', 'counts', 'tree', 'lexicon'} - set(found)
-        if missing:
-            raise ValueError(f'says nothing of {", ".join(sorted(missing))}')
+        require_sound(found)
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}; give the directory of an experiment that hpcasr train made') from None
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError) as e:
         raise BadInput(f'{path}: not the description of a model ({e}); train again') from None
     found['tree'] = found['tree'] and Tree.loads(found['tree'], path)
     found['lexicon'] = found['lexicon'] and Lexicon.loads(found['lexicon'], path)
     return found
+
+
+def require_sound(found):
+    """KeyError or ValueError unless it is what `card` makes."""
+    missing = {'columns', 'splice', 'frontend', 'window', 'context', 'counts', 'tree', 'lexicon'} - set(found)
+    if missing:
+        raise ValueError(f'says nothing of {", ".join(sorted(missing))}')
+    splice, counts = found['splice'], found['counts']
+    sound = {'columns': is_number(found['columns']) and found['columns'] > 0,
+             'splice': isinstance(splice, list) and len(splice) == 2 and all(map(is_number, splice)),
+             'frontend': isinstance(found['frontend'], dict), 'window': is_number(found['window']),
+             'context': is_number(found['context']),
+             'counts': isinstance(counts, list) and counts and all(map(is_number, counts)),
+             'tree': isinstance(found['tree'], str | None), 'lexicon': isinstance(found['lexicon'], str | None)}
+    if wrong := [name for name, is_sound in sound.items() if not is_sound]:
+        raise ValueError(f'its {wrong[0]} is not what it should be')
+
+
+def is_number(value):
+    return type(value) is int and 0 <= value <= MOST

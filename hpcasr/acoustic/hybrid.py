@@ -40,7 +40,11 @@ class Hybrid:
         self.columns, self.splice = self.card['columns'], tuple(self.card['splice'])
         self.dim = self.columns*(1 + sum(self.splice))
         self.checkpoints = find(self.path, checkpoint)
-        self.network = self.load()
+        try:
+            self.network = self.load()
+        except (MemoryError, OverflowError):
+            raise BadInput(f'{self.path}: no memory for the network that model.json and config.toml describe; are they '
+                           'damaged? train again, or take a larger machine') from None
 
     def load(self):
         config = resolve(self.path/'config.toml')

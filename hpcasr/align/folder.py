@@ -18,6 +18,7 @@ from hpcasr.align.tree import Tree
 from hpcasr.checkpoint import sync_directory, writing
 from hpcasr.errors import BadInput
 from hpcasr.experiment import lock
+from hpcasr.given import json_of
 
 OURS = 'DONE', 'gmm.npz', 'pass.npz', 'tree.json', 'lexicon.json', 'log.jsonl', 'args.json'
 OTHERS = 'model.json', 'versions.json', 'checkpoints'  # of an experiment of hpcasr train
@@ -67,8 +68,8 @@ class Folder:
     def found(self):
         """The request of which the directory is, {} if it does not say."""
         try:
-            return json.loads((self.path/'args.json').read_text('utf-8'))
-        except (OSError, ValueError, RecursionError):
+            return json_of(self.path/'args.json')
+        except (OSError, ValueError):
             return {}
 
     def difference(self):
@@ -116,7 +117,8 @@ class Folder:
         """(the State that was saved last, Tree)."""
         transform, mixtures, facts = gmm.load(self.path/'pass.npz')
         tree = Tree.loads(gmm.text_of(self.path/'tree.json'), self.path/'tree.json')
-        if tree.num_pdfs != mixtures.num_pdfs or not isinstance(facts.get('done'), int):
+        if tree.num_pdfs != mixtures.num_pdfs or not isinstance(facts.get('done'), int) \
+                or not isinstance(facts.get('log'), list):
             raise BadInput(f'{self.path}: pass.npz and tree.json do not fit each other; start anew with --force')
         return State(facts['done'], transform, mixtures, facts['log']), tree
 

@@ -1,18 +1,25 @@
 """An alignment directory as acoustic model: mixtures of Gaussians of transformed features."""
 
 import json
+import math
 import pathlib
+import struct
 import zipfile
 
 import numpy as np
 
+from hpcasr import given
 from hpcasr.align.lexicon import Lexicon
 from hpcasr.align.mixtures import Mixtures
 from hpcasr.align.transform import Transform
 from hpcasr.align.tree import Tree
 from hpcasr.errors import BadInput
+from hpcasr.given import parsed
 
 FORMAT = 'hpcasr-gmm', 1
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, EOFError, struct.error,
+          zipfile.BadZipFile)  # with which NumPy and zipfile meet it
 ARRAYS = {'weights': 1, 'means': 2, 'variances': 2, 'starts': 1, 'matrix': 2, 'mean': 1, 'scale': 1}  # dimensions
 
 
@@ -66,20 +73,38 @@ def dump(file, transform, mixtures, facts):
 def load(path):
     """(Transform, Mixtures, facts) of a file that `dump` wrote.  Raises BadInput."""
     try:
-        with np.load(path, allow_pickle=False) as npz:
-            facts = json.loads(npz['facts'].tobytes())
+        with given.opened(path) as file, np.load(file, allow_pickle=False) as npz:
+            require_whole(npz.zip)
+            facts = parsed(npz['facts'].tobytes().decode())
             if (facts.pop('format'), facts.pop('version')) != FORMAT:
                 raise ValueError('of another version')
+            if not isinstance(facts.get('frontend', {}), dict):
+                raise ValueError('its front end is not what it should be')
             arrays = {name: npz[name] for name in ARRAYS}
         require_sound(arrays)
     except FileNotFoundError:
         raise BadInput(f'{path}: no such model; make it with hpcasr align flat-start') from None
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror or e}; make it again with hpcasr align flat-start') from None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, RecursionError, AttributeError) as e:
+    except DAMAGE as e:
         raise BadInput(f'{path}: damaged ({e}); make it again with hpcasr align flat-start, or restore it') from None
     return (Transform(*(arrays[k] for k in ('matrix', 'mean', 'scale'))),
             Mixtures(*(arrays[k] for k in ('weights', 'means', 'variances', 'starts'))), facts)
+
+
+def require_whole(archive):
+    """ValueError unless every member of the ZipFile is as `np.savez` makes it: not compressed, as long as its header
+    says.  Otherwise some bytes on the disk could ask for any amount of memory.
+    """
+    for member in archive.infolist():
+        with archive.open(member) as f:
+            read_header = HEADERS.get(np.lib.format.read_magic(f))
+            if member.compress_type != zipfile.ZIP_STORED or not read_header:
+                raise ValueError(f'{member.filename} is in another form')
+            shape, _, dtype = read_header(f)
+            size = f.tell() + math.prod(shape)*dtype.itemsize
+            if dtype.hasobject or min(shape, default=0) < 0 or size != member.file_size:
+                raise ValueError(f'{member.filename} has another size than its header says')
 
 
 def require_sound(a):
@@ -99,7 +124,7 @@ def require_sound(a):
 
 def text_of(path):
     try:
-        return path.read_text('utf-8')
+        return given.text_of(path)
     except (OSError, ValueError) as e:
         raise BadInput(f'{path}: {getattr(e, "strerror", None) or "not UTF-8"}; make it again with hpcasr align '
                        'flat-start, or restore it') from None

@@ -5,10 +5,14 @@ import json
 import re
 from contextlib import contextmanager
 
-from hpcasr.data.kaldi import lines, words
+from hpcasr.data.kaldi import lines, shown, words
 from hpcasr.errors import BadInput
+from hpcasr.given import parsed
 
 FORMAT = 'hpcasr-lexicon', 1
+LONGEST = 200  # phones of a pronunciation
+MOST = 1e6  # of a weight
+KINDS = {'path': str, 'states': int, 'silence': str, 'oov': str | None, 'stress': bool}  # of what JSON holds
 SILENCES = 'sil', '<sil>', '!sil', 'silence', 'sp', 'pau', 'h#'  # in lower case: how lexicons call silence
 
 
@@ -58,7 +62,7 @@ class Lexicon:
         """The Lexicon of JSON text; `where` names its file in errors.  Raises BadInput."""
         try:
             with uncollected():
-                return cls.made_of(json.loads(text))
+                return cls.made_of(parsed(text))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
             raise BadInput(f'{where}: not a lexicon ({e}); make it again with hpcasr align') from None
 
@@ -67,9 +71,11 @@ class Lexicon:
         if (d['format'], d['version']) != FORMAT:
             raise ValueError(f'{d["format"]} {d["version"]}')
         lexicon = cls.__new__(cls)
-        for name in 'path', 'states', 'silence', 'oov', 'stress':
+        for name, kind in KINDS.items():
+            if not isinstance(d[name], kind):
+                raise ValueError(f'{name} is {shown(repr(d[name]), 50)}')
             setattr(lexicon, name, d[name])
-        lexicon.take({word: [(p, phones.split(' ')) for p, phones in known] for word, known in d['variants'].items()})
+        lexicon.take({word: [variant(*pair) for pair in known] for word, known in d['variants'].items()})
         return lexicon
 
     def refuse_other_phones(self, tree):
@@ -110,6 +116,16 @@ class Lexicon:
         return [self.index[phone]*self.states + s for phone in phones for s in range(self.states)]
 
 
+def variant(probability, phones):
+    """(probability, [phone]) of JSON values.  ValueError if they are none."""
+    if type(probability) not in (int, float) or not 0 <= probability <= MOST:
+        raise ValueError('a probability is none')
+    phones = phones.split(' ')
+    if not all(phones) or len(phones) > LONGEST:
+        raise ValueError('a pronunciation is empty, or endless')
+    return probability, phones
+
+
 @contextmanager
 def uncollected():
     """No garbage collection: it would look at all of a million new lists, none of them garbage, again and again."""
@@ -136,6 +152,9 @@ def read(path):
     for n, word, *fields in rows:
         if len(fields) <= count:
             raise BadInput(f'{path}: line {n}: {word} has no pronunciation')
+        if len(fields) - count > LONGEST:
+            raise BadInput(f'{path}: line {n}: {word} has {len(fields) - count} phones, more than {LONGEST}; does '
+                           'its line go on too far?')
         if count and not 0 <= float(fields[0]) < float('inf'):
             raise BadInput(f'{path}: line {n}: {word} has the probability {fields[0]}; give one from 0 to 1')
     return [(float(fields[0]) if count else 1, word, fields[count:]) for _, word, *fields in rows]

@@ -4,8 +4,10 @@ import json
 from functools import lru_cache
 
 from hpcasr.errors import BadInput
+from hpcasr.given import parsed
 
 FORMAT = 'hpcasr-tree', 1
+MOST = 100  # states of a phone
 ASKED = 'left', 'phone', 'right'
 
 
@@ -63,19 +65,31 @@ class Tree:
     def loads(cls, text, where):
         """The Tree of JSON text; `where` names its file in errors.  Raises BadInput."""
         try:
-            d = json.loads(text)
+            d = parsed(text)
             if (d['format'], d['version']) != FORMAT:
                 raise ValueError(f'{d["format"]} {d["version"]}')
+            require_types(d)
             tree = cls(d['phones'], d['states'], d['width'], d['roots'], d['num_pdfs'])
             if not (tree.phones and tree.states > 0 and all(map(is_sound, questions(tree.roots)))):
                 raise ValueError('some questions are none, or it has no states')
-            if sorted({pdf for root in tree.roots for pdf in leaves(root)}) != list(range(tree.num_pdfs)):
+            pdfs = {pdf for root in tree.roots for pdf in leaves(root)}
+            if len(pdfs) != tree.num_pdfs or pdfs != set(range(len(pdfs))):
                 raise ValueError('some pdfs have no state')
             if len(tree.roots) != len(tree.phones)*tree.states:
                 raise ValueError('some states have no root')
         except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise BadInput(f'{where}: not a phonetic tree ({e}); make it again with hpcasr align tree') from None
         return tree
+
+
+def require_types(d):
+    """KeyError or ValueError unless phones, states, width and roots are of the types that they should be."""
+    phones, states, width, roots = (d[name] for name in ('phones', 'states', 'width', 'roots'))
+    if not (isinstance(phones, list) and phones and all(isinstance(p, str) and p for p in phones)
+            and len(set(phones)) == len(phones)):
+        raise ValueError('its phones are no names')
+    if not (type(states) is int and 0 < states <= MOST and width in (1, 3) and isinstance(roots, list)):
+        raise ValueError('states, width or roots are not what they should be')
 
 
 def nodes(node):

@@ -16,11 +16,13 @@ from pathlib import Path
 from hpcasr.data.kaldi import BLANKS, Scp, is_pipe, lines, read_integers, shown
 from hpcasr.data.transition_model import TransitionModel
 from hpcasr.errors import BadInput
+from hpcasr.given import opened
 
 GZIP = b'\x1f\x8b'
 DAMAGE = EOFError, OSError, zlib.error  # what gzip says of a file that is not whole
 BLANK = BLANKS.encode()
 RSPECIFIER = re.compile(r'(?:(scp|ark)[a-z,]*:)?(.*)$', re.DOTALL)
+LONGEST = 10_000  # bytes of a key
 JOB = re.compile(r'ali\.([1-9]\d{0,8})\.gz')
 
 
@@ -137,16 +139,25 @@ class ArkAlignment:
 class Ark:
     """Sequential access to the integer vectors of an archive or of a shell command ('... |' of the user's own)."""
 
+    damage = 'cannot be read'
+
     def __init__(self, name):
         self.name = name
 
     def __iter__(self):
         """(key, [T] int32) in the archive's order."""
-        with closing(self.open()) as f:
-            self.refuse_compressed(f)
-            while key := read_key(f):
-                yield key, self.read(f, key)
-            self.finish(f)
+        self.last = None
+        try:
+            with closing(self.open()) as f:
+                self.refuse_compressed(f)
+                while key := read_key(f):
+                    yield key, self.read(f, key)
+                    self.last = key
+                self.finish(f)
+        except DAMAGE as e:
+            place = f'after utterance {shown(self.last, 80)}' if self.last else 'at its beginning'
+            raise BadInput(f'{self.name}: {self.damage}, {place} ({shown(str(e), 80)}); make the alignment again') \
+                from None
 
     def refuse_compressed(self, f):
         if f.peek(2)[:2] == GZIP:
@@ -166,7 +177,7 @@ class Ark:
             self.process = subprocess.Popen(self.name.strip('|'), shell=True, stdout=subprocess.PIPE)
             return self.process.stdout
         try:
-            return open(self.name, 'rb')
+            return opened(self.name)
         except OSError as e:
             raise BadInput(f'{self.name}: {e.strerror}; expected an archive or an scp of pdf-ids') from None
 
@@ -178,25 +189,13 @@ class Ark:
 class GzArk(Ark):
     """Sequential access to a compressed archive."""
 
-    def __iter__(self):
-        self.last = None
-        try:
-            yield from super().__iter__()
-        except DAMAGE as e:
-            place = f'after utterance {shown(self.last, 80)}' if self.last else 'at its beginning'
-            raise BadInput(f'{self.name}: truncated or not compressed by gzip, {place} ({shown(str(e), 80)}); make the '
-                           f'alignment again') from None
+    damage = 'truncated or not compressed by gzip'
 
     def open(self):
         f = super().open()
         if not os.fstat(f.fileno()).st_size:  # for gzip that is nothing, compressed
             raise BadInput(f'{self.name}: is empty; make the alignment again')
         return io.BufferedReader(gzip.GzipFile(fileobj=f))  # which gives single bytes much faster
-
-    def read(self, f, key):
-        vector = super().read(f, key)
-        self.last = key
-        return vector
 
 
 def read_key(f):
@@ -205,6 +204,8 @@ def read_key(f):
     while c := f.peek(1)[:1]:
         if key and c == b'\n':  # the vector is empty
             break
+        if len(key) > LONGEST:
+            raise EOFError(f'a key of more than {LONGEST} bytes')
         f.read(1)
         if c not in BLANK:
             key += c

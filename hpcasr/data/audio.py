@@ -50,7 +50,7 @@ class Recording:
         try:
             with soundfile.SoundFile(source) as f:
                 x, own, notes = f.read(dtype='float32', always_2d=True), f.samplerate, f.extra_info
-        except (soundfile.SoundFileError, TypeError, OSError, MemoryError) as e:
+        except (soundfile.SoundFileError, TypeError, ValueError, OSError, MemoryError) as e:
             raise BadInput(f'{self.where}: {shown(self.entry)}: not readable as wav, flac, ogg or opus ({e})') from None
         if x.shape[1] != 1:
             raise BadInput(f'{self.where}: {shown(self.entry)}: has {x.shape[1]} channels; make it mono '

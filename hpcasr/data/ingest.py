@@ -1,6 +1,5 @@
 """Import: a Kaldi data directory becomes a store, in two passes of one utterance at a time."""
 
-import json
 import math
 import os
 
@@ -10,6 +9,7 @@ from hpcasr.data.directory import DataDirectory
 from hpcasr.data.progress import silent
 from hpcasr.data.store import StoreWriter, Utterances, not_finite, refuse_existing
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of
 
 
 class Ingest:
@@ -93,8 +93,8 @@ class Ingest:
 def how_made(path):
     """The dict in frontend.json, {} if there is none.  Raises BadInput."""
     try:
-        made = json.loads(path.read_text('utf-8')) if os.path.lexists(path) else {}
-    except (ValueError, OSError, RecursionError) as e:
+        made = json_of(path) if os.path.lexists(path) else {}
+    except (ValueError, OSError) as e:
         raise BadInput(f'{path}: not JSON ({e}); remove it, or make the features again') from None
     shift = made.get('frame_shift', 0.01) if isinstance(made, dict) else None
     if type(shift) not in (int, float) or not 0 < shift < math.inf:

@@ -19,6 +19,7 @@ from kaldiio.matio import read_ascii_mat, read_matrix_or_vector, save_ark
 from hpcasr import faults
 from hpcasr.data.find import find
 from hpcasr.errors import BadInput
+from hpcasr.given import opened
 
 OPEN_ARCHIVES = 64  # file descriptors kept; a corpus has one archive per job of its feature extraction
 RANGE = r'\d+:\d+|\d+|'
@@ -31,7 +32,7 @@ INT32 = np.dtype([('size', 'i1'), ('value', '<i4')])
 def lines(path):
     """(number, stripped line) of a text file in UTF-8, empty lines left out."""
     try:
-        with open(path, encoding='utf-8-sig') as f:
+        with opened(path, 'r', encoding='utf-8-sig') as f:
             for n, line in enumerate(f, 1):
                 if '\0' in line:
                     raise BadInput(f'{path}: line {n}: a NUL character; this is not a text file, or a damaged one')

@@ -12,6 +12,7 @@ import numpy as np
 from hpcasr.data.batch import Batch
 from hpcasr.data.sampler import Permutation
 from hpcasr.errors import BadInput
+from hpcasr.watch import flight
 
 EARLY = 2  # batches of which the disk is told before one is read: else every batch waits for its own pages
 
@@ -63,6 +64,7 @@ class Loader:
         tic = self.now()
         item = ready.get()
         self.seconds += self.now() - tic
+        flight.beat()
         if isinstance(item, BaseException):
             raise item
         return item
@@ -78,11 +80,15 @@ class Loader:
 
     def announce(self, claim):
         """`claim` and its chunks, (utterance, start, stop) each, after the corpus was told that they are read soon."""
-        chunks = [c.tolist() for c in self.chunks.locate(self.order(claim.epoch, np.arange(claim.lo, claim.hi)))]
-        chunks = list(zip(*chunks, strict=True))
+        chunks = self.located(claim)
         for chunk in chunks:
             self.corpus.prefetch(*chunk)
         return claim, chunks
+
+    def located(self, claim):
+        """The chunks of `claim`: [(utterance, start, stop)]."""
+        chunks = self.chunks.locate(self.order(claim.epoch, np.arange(claim.lo, claim.hi)))
+        return list(zip(*(c.tolist() for c in chunks), strict=True))
 
     def attempt(self, claim, chunks):
         """The Batch of `chunks`; an empty one with its fault if they cannot be read: all learners must hear of it."""

@@ -10,7 +10,6 @@ first touched, and so have offsets, speakers and counts, compared when the store
 and the lexicon, compared when they are read: a store that rots on disk is told from a model that does not learn.
 """
 
-import json
 import mmap
 import zlib
 from functools import cached_property
@@ -26,8 +25,10 @@ from hpcasr.data.store_segments import NAMES as SEGMENTS
 from hpcasr.data.store_targets import refuse_labelled, write_targets
 from hpcasr.data.store_writer import StoreWriter, Utterances, not_finite, refuse_existing
 from hpcasr.errors import BadInput
+from hpcasr.given import parsed
 
 __all__ = ['Store', 'StoreWriter', 'Utterances', 'not_finite', 'refuse_existing', 'refuse_labelled', 'write_targets']
+MOST = 10_000  # frames of context
 MAPPED = 'frames', 'targets', 'offsets', 'speakers', 'frames_crc', 'targets_crc'
 
 
@@ -43,12 +44,12 @@ class Store(Corpus):
         with reading(path) as f:
             require_shapes(f)
             self._counts = f['counts'][:]
-            frontend, self.provenance = json.loads(f.attrs['frontend']), json.loads(f.attrs['provenance'])
+            frontend, self.provenance = (facts(f.attrs[name]) for name in ('frontend', 'provenance'))
             labelled = targets and is_labelled(path, f.attrs['targets_state'])
             segmented = bool(labelled and 'segments' in f)
             places = {name: location(f[name]) for name in (*MAPPED, *SEGMENTS*segmented)}
-            num_targets, splice = int(f.attrs['num_targets']), [int(k) for k in f.attrs['splice']]
-            digest, self.layout_crc = str(f.attrs['digest']), f.attrs.get('layout_crc', ())
+            num_targets, splice = int(f.attrs['num_targets']), context(f.attrs['splice'])
+            digest, self.layout_crc = str(f.attrs['digest']), np.ravel(f.attrs.get('layout_crc', ()))
             self.num_speakers = len(f['speaker_names'])
         self._map = mapping(path, places)
         arrays = {name: array(self._map, *p) for name, p in places.items()}
@@ -142,6 +143,8 @@ class Store(Corpus):
         part = slice(self.offsets[u], self.offsets[u+1])
         if zlib.crc32(self.frames[part]) != self.frames_crc[u]:
             return f'utterance {self.name(u)}: checksum of the frames differs'
+        if not np.isfinite(self.frames[part]).all():
+            return f'utterance {self.name(u)}: {not_finite(self.frames[part])}'
         if self.targets is not None and zlib.crc32(self.targets[part]) != self.targets_crc[u]:
             return f'utterance {self.name(u)}: checksum of the targets differs'
         return ''
@@ -159,6 +162,22 @@ class Store(Corpus):
             row = int(np.prod(shape[1:]))*dtype.itemsize
             begin = (start + int(first)*row)//mmap.PAGESIZE*mmap.PAGESIZE
             self._map.madvise(advice, begin, start + int(last)*row - begin)
+
+
+def facts(text):
+    """The dict of a JSON text.  ValueError if it is none."""
+    found = parsed(text)
+    if not isinstance(found, dict):
+        raise ValueError('front end or provenance are not what they should be')
+    return found
+
+
+def context(splice):
+    """[left, right].  ValueError if they are none, or beyond reason."""
+    left, right = (int(k) for k in splice)
+    if not (0 <= left <= MOST and 0 <= right <= MOST):
+        raise ValueError(f'splice is {left}, {right}')
+    return [left, right]
 
 
 def is_labelled(path, state):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import h5py
 
 from hpcasr.data.disk import Disk
+from hpcasr.data.store_seal import holes, require_sound, seal, unseal
 from hpcasr.errors import BadInput
 
 FORMAT, VERSION = 'hpcasr-store', 1
@@ -22,6 +23,7 @@ def reading(path):
     """The HDF5 file of a store, without a lock: other ranks read it too, and some file systems have no locks."""
     refuse_no_file(path)
     try:
+        require_sound(path)
         with h5py.File(path, 'r', locking=False) as f:
             if f.attrs.get('format') != FORMAT:
                 raise BadInput(f'{path}: an HDF5 file, but not a store; make one with `hpcasr data import`')
@@ -44,6 +46,8 @@ def refuse_no_file(path):
         raise BadInput('the name of a store is empty; give the path of its file')
     if os.path.isdir(path):
         raise BadInput(f'{path} is a directory, not a store; hpcasr data import {path} --out STORE makes one')
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe, which may never end
+        raise BadInput(f'{path} is no file; expected a store, as hpcasr data import makes')
 
 
 def refuse_damage(path, problem):
@@ -67,9 +71,12 @@ def changing(path, room):
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
     try:
+        unseal(disk)
         disk.reserve(room)
         with h5py.File(disk, 'r+', libver='v110') as f:
             yield f
+            left_out = holes(f)
+        seal(disk, left_out)
         disk.finish()
     finally:
         disk.close()

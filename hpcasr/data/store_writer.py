@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcasr.data.disk import Disk
 from hpcasr.data.store_file import CREATION, FORMAT, TEXT, VERSION
+from hpcasr.data.store_seal import holes, seal
 from hpcasr.data.store_segments import Collected
 from hpcasr.data.store_summary import write_summary, write_words
 from hpcasr.errors import BadInput
@@ -112,7 +113,9 @@ class StoreWriter:
         self.segments.copy(self.file)
         write_words(self.file, self.tree, self.lexicon)
         write_summary(self.file, self.crc, self.counts, self.target_names)
+        left_out = holes(self.file)
         self.file.close()
+        seal(self.disk, left_out)
         self.disk.finish()
         self.segments.close()
         os.replace(self.temporary, self.path)

@@ -6,6 +6,7 @@ from hpcasr.acoustic.card import NAME, read_card
 from hpcasr.align.lexicon import Lexicon, read, without_stress
 from hpcasr.align.tree import Tree
 from hpcasr.errors import BadInput
+from hpcasr.given import text_of
 
 
 def describe(path):
@@ -46,7 +47,7 @@ def refuse_none(path, tree):
 
 def content(path):
     try:
-        return path.read_text('utf-8')
+        return text_of(path)
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
     except UnicodeDecodeError:

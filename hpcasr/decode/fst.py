@@ -14,6 +14,9 @@ STATE = np.dtype([('final', '<f4'), ('first', '<u4'), ('arcs', '<u4'), ('iepsilo
 MAGIC, VERSION = 2125659606, 2
 MUTABLE = 3  # the properties expanded and mutable; nothing is said about the others
 EPSILON = 0
+COUNTS = 32  # bytes of properties, start, states and arcs, at the end of a header
+STEP = 12  # bytes of a state before its arcs: its final cost, how many there are
+COSTLY = 1e6  # nats; no sum of n-grams comes near it
 
 
 @dataclass
@@ -81,6 +84,57 @@ def header(kind, start, states, arcs):
 
 def text(word):
     return struct.pack('<i', len(word)) + word.encode()
+
+
+def parse_vector(content):
+    """The Fst of a file of OpenFst's `vector` form over the tropical semiring.
+
+    OpenFst trusts such a file: sizes, and states that arcs enter.  ValueError unless all of that is possible, no label
+    is negative and no cost is NaN or less than any can be.
+    """
+    head = len(header('vector', 0, 0, 0))
+    if content[:head - COUNTS] != header('vector', 0, 0, 0)[:head - COUNTS]:
+        raise ValueError('its header is not what it should be')
+    start, S, A = struct.unpack_from('<qqq', content, head - 24)
+    finals, first, count = states_of(content, head, S)
+    arcs = arcs_at(content, first, count)
+    if not 0 <= start < S or A not in (-1, 0, len(arcs)) or not sound(finals, arcs, S):
+        raise ValueError('states or arcs that cannot be')
+    return Fst(start, finals, np.repeat(np.arange(S, dtype=np.int32), count), arcs)
+
+
+def states_of(content, at, S):
+    """Final costs float32 [S], where the arcs begin, how many there are; S records from `at` on, the whole rest."""
+    record, end = struct.Struct('<fq').unpack_from, len(content)
+    if not 0 < S <= (end - at)//STEP:
+        raise ValueError(f'{S} states in {end - at} bytes')
+    finals, first, count = np.empty(S, np.float32), np.empty(S, np.int64), np.empty(S, np.int64)
+    for s in range(S):
+        if at + STEP > end:
+            raise ValueError('truncated')
+        finals[s], n = record(content, at)
+        first[s], count[s], at = at + STEP, n, at + STEP + ARC.itemsize*n
+        if not 0 <= n or at > end:
+            raise ValueError(f'state {s} has {n} arcs')
+    if at != end:
+        raise ValueError('more bytes than states')
+    return finals, first, count
+
+
+def arcs_at(content, first, count):
+    """ARC [A] of the states whose arcs begin at the bytes `first` [S], `count` [S] of each."""
+    whole = np.frombuffer(content, np.uint8)
+    inside = np.ones(len(content), bool)
+    inside[:first[0]] = False
+    inside[first[1:, None] - np.arange(1, STEP + 1)] = False
+    return np.frombuffer(whole[inside].tobytes(), ARC)
+
+
+def sound(finals, arcs, S):
+    """Whether arcs enter states that there are, with labels and costs that there may be."""
+    costs = np.concatenate([finals, arcs['weight']])
+    return (((0 <= arcs['next']) & (arcs['next'] < S)).all() and (arcs['ilabel'] >= 0).all()
+            and (arcs['olabel'] >= 0).all() and (costs > -COSTLY).all())
 
 
 def from_kaldifst(fst):

@@ -1,5 +1,6 @@
 """A decoding graph on disk: HCLG.fst, words.txt, phones.txt, lm.arpa and, written last, graph.json."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -113,6 +114,8 @@ def write(folder, HCLG, language, model, facts):
     write_table(folder/'words.txt', language.words_table())
     write_table(folder/'phones.txt', language.phones_table())
     write_arpa(model, folder/'lm.arpa')
+    with open(folder/'HCLG.fst', 'rb') as f:
+        facts['sha256'] = hashlib.file_digest(f, 'sha256').hexdigest()
     (folder/'graph.json').write_text(json.dumps(facts, indent=1) + '\n')
 
 

@@ -15,6 +15,7 @@ from hpcasr.decode.score import count_all, total
 from hpcasr.decode.texts import read_texts, write_whole
 from hpcasr.decode.tune import best, edges, label
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of
 
 NUMBER = r'-?\d+(?:\.\d+)?(?:e[+-]?\d+)?'
 
@@ -119,7 +120,7 @@ def best_point(path):
     """(acwt, penalty) that were found best in DIR, for `--like DIR`.  Raises BadInput."""
     file = pathlib.Path(path)/'scoring'/'best.json'
     try:
-        found = json.loads(file.read_text())
+        found = json_of(file)
         return float(found['acwt']), float(found['penalty'])
     except OSError as e:
         raise BadInput(f'{file}: {e.strerror}; find the best scale first: hpcasr decode score {path}') from None

@@ -5,17 +5,21 @@ a bigram of 2,600 words it took 50 to 150 times as long as FasterDecoder.  So ev
 """
 
 import hashlib
-import json
+import mmap
+import os
 import pathlib
+import struct
 
 import kaldi_decoder
 import kaldifst
 import numpy as np
 
 from hpcasr.data.kaldi import lines, shown, words
+from hpcasr.decode.fst import parse_vector
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of, opened
 
-MAGIC = (2125659606).to_bytes(4, 'little')  # every OpenFst binary file begins with it
+MOST = 10_000_000  # pdfs
 
 
 class Graph:
@@ -30,7 +34,7 @@ class Graph:
         self.path = pathlib.Path(path)
         self.facts = read_facts(self.path/'graph.json')
         self.num_pdfs, self.words = self.facts['num_pdfs'], read_words(self.path/'words.txt')
-        self.fst = read_fst(self.path/'HCLG.fst')
+        self.fst = read_fst(self.path/'HCLG.fst', self.num_pdfs, self.facts.get('sha256'))
         if self.fst.num_states != self.facts.get('states', self.fst.num_states):  # the decoder trusts all labels
             raise BadInput(f'{self.path}/HCLG.fst: not the graph that graph.json describes; make it again: '
                            'hpcasr decode graph')
@@ -62,9 +66,9 @@ def tree_digest(tree):
 
 def read_facts(path):
     try:
-        facts = json.loads(path.read_text())
-        if not isinstance(facts['num_pdfs'], int):
-            raise ValueError('num_pdfs is not a number')
+        facts = json_of(path)
+        if type(facts['num_pdfs']) is not int or not 1 <= facts['num_pdfs'] <= MOST:
+            raise ValueError('num_pdfs is not a number of pdfs')
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}; expected a directory that hpcasr decode graph made') from None
     except (ValueError, KeyError, TypeError) as e:
@@ -73,7 +77,7 @@ def read_facts(path):
 
 
 def read_words(path):
-    """{id: word} of a symbol table."""
+    """{id: word} of a symbol table, whose ids are 0, 1, ..."""
     table = {}
     for n, line in lines(path):
         try:
@@ -81,20 +85,29 @@ def read_words(path):
             table[int(number)] = word
         except ValueError:
             raise BadInput(f'{path}: line {n}: expected a word and its number, got {shown(line)!r}') from None
+    if table and (min(table), max(table)) != (0, len(table) - 1):
+        raise BadInput(f'{path}: its numbers are not 0 .. {len(table) - 1}; make the graph again: hpcasr decode graph')
     return table
 
 
-def read_fst(path):
-    """The StdVectorFst of a file."""
+def read_fst(path, num_pdfs, sha256=None):
+    """The StdVectorFst of a file, which OpenFst and the decoder trust, so all of it is looked at before.
+
+    sha256   what it was when it was made, None: not known
+    """
     try:
-        with open(path, 'rb') as f:
-            head = f.read(4)
+        with opened(path) as f:
+            content = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(f.fileno()).st_size else b''
+        if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise ValueError('it is not as it was made')
+        if parse_vector(content).arcs['ilabel'].max(initial=0) > num_pdfs:
+            raise ValueError(f'it has more than {num_pdfs} pdfs')
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}; make the graph again: hpcasr decode graph') from None
-    fst = kaldifst.StdVectorFst.read(str(path)) if head == MAGIC else None
-    if fst is None or fst.start < 0:
-        raise BadInput(f'{path}: not a decoding graph, empty or damaged; make it again: hpcasr decode graph')
-    return fst
+    except (ValueError, struct.error) as e:
+        raise BadInput(f'{path}: not a decoding graph, empty or damaged ({e}); make it again: hpcasr decode graph') \
+            from None
+    return kaldifst.StdVectorFst.read(str(path))
 
 
 def penalized(fst, last_word, penalty):

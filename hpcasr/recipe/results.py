@@ -1,6 +1,5 @@
 """The table at the end of a recipe: word error rates of every system on every set."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from hpcasr.decode.bootstrap import interval
 from hpcasr.decode.score import count_all
 from hpcasr.decode.texts import read_texts, write_whole
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of
 
 
 def results(recipe, seconds):
@@ -48,7 +48,7 @@ def row(recipe, name, paths, test):
 def best(folder):
     """What `hpcasr decode score` found best there."""
     try:
-        return json.loads((folder/'best.json').read_text())
+        return json_of(folder/'best.json')
     except (OSError, ValueError) as e:
         raise BadInput(f'{folder/"best.json"}: {e}; score again with hpcasr decode score {folder.parent}') from None
 

@@ -18,6 +18,7 @@ from hpcasr.checkpoint import writing
 from hpcasr.data.progress import silent
 from hpcasr.decode.texts import write_whole
 from hpcasr.errors import AgreedBadInput, BadInput, CheckFailed
+from hpcasr.given import json_of
 from hpcasr.lock import hold
 
 AGAIN, INTERRUPTED = 75, 130  # exit statuses: start me again; by SIGINT
@@ -78,7 +79,7 @@ class Runner:
     def state(self, stage):
         """What is known of a stage: {} or {key, state, seconds}."""
         try:
-            found = json.loads(self.marker(stage).read_text())
+            found = json_of(self.marker(stage))
             return found if isinstance(found, dict) and found.get('key') == self.key(stage) else {}
         except (OSError, ValueError):
             return {}

@@ -1,18 +1,23 @@
 """The curves of experiments, as a picture and as a table."""
 
-import json
+import math
 import pathlib
 
+from hpcasr import given
 from hpcasr.errors import BadInput
+
+NUMBERS = {'step': ('ce', 'fer', 'epoch', 'frames_per_second'), 'epoch': ('ce', 'fer', 'epoch'), 'skip': (),
+           'checkpoint': ()}  # of every line
+MOST = 1e30  # finite numbers are smaller
 
 
 def read(path):
     """The lines of EXP/metrics.jsonl as {kind: [line, ...]}; a last line that was cut off by a kill does not count."""
     try:
-        text = (pathlib.Path(path)/'metrics.jsonl').read_bytes()
+        text = given.bytes_of(pathlib.Path(path)/'metrics.jsonl')
     except OSError as e:
         raise BadInput(f'{path}: not an experiment ({e.strerror} for metrics.jsonl)') from None
-    kinds, lines = {'step': [], 'epoch': []}, text.splitlines(True)
+    kinds, lines = {kind: [] for kind in NUMBERS}, text.splitlines(True)
     for number, line in enumerate(lines, 1):
         entry = parsed(line)
         if entry:
@@ -27,10 +32,15 @@ def read(path):
 def parsed(line):
     """The entry of one line, or None."""
     try:
-        entry = json.loads(line)
-        return entry if entry['kind'] in ('step', 'epoch') and {'ce', 'fer', 'epoch'} <= set(entry) else None
+        entry = given.parsed(line.decode())
+        return entry if all(is_number(entry[name]) for name in NUMBERS[entry['kind']]) else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def is_number(value):
+    """NaN and infinity are, too: they happen in training."""
+    return type(value) in (int, float) and not MOST <= abs(value) < math.inf
 
 
 def rows(paths):

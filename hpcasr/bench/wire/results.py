@@ -6,12 +6,14 @@ import os
 from contextlib import contextmanager
 
 from hpcasr.errors import BadInput
+from hpcasr.given import json_of
 
 SCHEMA = 'hpcasr-wire/1'
 VARIABLES = 'test', 'window', 'sync', 'target', 'pattern', 'road', 'buffers', 'type', 'size'
 FIGURES = ('iterations', 'mean_us', 'min_us', 'max_us', 'p50_us', 'p90_us', 'p99_us', 'worst_us', 'mb_s', 'p50_mb_s',
            'messages_s', 'algbw_gb_s', 'busbw_gb_s', 'pure_us', 'compute_us', 'overlap', 'wrong')
 
+MOST = 1e30  # figures are smaller
 NEEDED = {'test', 'buffers', 'type', 'size', 'p50_us', 'p99_us', 'wrong', 'wrong_ranks'}  # in every row
 
 
@@ -65,8 +67,7 @@ def write_csv(path, rows):
 def read(path):
     """What write_json has written.  Raises BadInput for any other file."""
     try:
-        with open(path) as f:
-            found = json.load(f)
+        found = json_of(path)
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
     except ValueError as e:
@@ -81,4 +82,13 @@ def read(path):
 
 
 def is_rows(found):
-    return isinstance(found, list) and all(isinstance(row, dict) and NEEDED <= set(row) for row in found)
+    return isinstance(found, list) and all(isinstance(row, dict) and is_row(row) for row in found)
+
+
+def is_row(row):
+    """Variables are words or numbers, figures are numbers, None where there is none."""
+    figures = [row[name] for name in FIGURES if row.get(name) is not None]
+    return (NEEDED <= set(row) and isinstance(row['test'], str) and type(row['size']) is int
+            and all(isinstance(value, str | int | float | None) for value in key(row))
+            and all(type(value) in (int, float) and abs(value) < MOST for value in figures)
+            and isinstance(row['wrong_ranks'], list) and (row['p50_us'] or 0) > 0)

@@ -83,7 +83,7 @@ def prepare(outputs, facts, names):
         raise BadInput('--machine is a fit of the times of latency: hpcasr bench latency --machine FILE')
     if outputs.machine:
         require_sizes(names['latency'])
-    if outputs.least is not None and not any(has_bandwidth(TESTS[name]) for name in names):
+    if outputs.least is not None and not any(name in TESTS and has_bandwidth(TESTS[name]) for name in names):
         raise BadInput(f'--min-bw: {", ".join(sorted(names))} tells no bandwidth')
     old = results.read(outputs.baseline) if outputs.baseline else None
     if old:
