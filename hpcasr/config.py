@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from hpcasr.errors import BadInput
+from hpcasr.given import text_of
 
 
 def key(default, why, choices=(), least=None, below=None):
@@ -67,7 +68,12 @@ class Train:
                          'their sums, parameters, gradients and gates stay what they are', ('fp32', 'bf16'))
     backend: str = key('auto', 'implementation of the layers: compiled for this processor, or plain NumPy; auto: the '
                        'fastest there is', ('auto', 'cpu', 'reference'))
+    max_skipped: int = key(3, 'steps in a row that are left out, because the loss or the gradient of a rank is not '
+                           'finite, before training stops; 0: it stops at the first.  One spoilt batch stands alone; a '
+                           'model that has diverged fails in every step, so more would only cost time', least=0)
     bucket: int = key(1 << 20, 'entries of the gradient whose reduction starts at once, while backward runs', least=1)
+    hang_timeout: float = key(600.0, 'seconds in which no rank gets on (a layer, an exchange, a batch) after which the '
+                              'rank that all wait for is named and the job ended; 0: never', least=0)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,9 @@ class Simulate:
 class Checkpoint:
     every: int = key(0, 'global samples between checkpoints; 0: at the end of every epoch', least=0)
     keep: int = key(3, 'newest checkpoints kept, beside the best one', least=1)
+    background: bool = key(True, 'write them from a copy of the state while training goes on; it takes as much memory')
+    grace: float = key(0.0, 'seconds between the signal that asks to stop and the end of the job; a checkpoint that '
+                       'takes longer is warned of; 0: the environment variable HPCASR_GRACE, if it is set', least=0)
 
 
 @dataclass(frozen=True)
@@ -228,11 +237,10 @@ def resolve(toml=None, assignments=(), options=None):
 
 def read_toml(path):
     try:
-        with open(path, 'rb') as file:
-            content = tomllib.load(file)
+        content = tomllib.loads(text_of(path).replace('\r\n', '\n'))
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
-    except ValueError as e:  # not TOML, or not even text
+    except (ValueError, RecursionError) as e:  # not TOML, or not even text
         raise BadInput(f'{path}: not TOML: {e}') from None
     return {f'{s}.{k}' if isinstance(v, dict) else s: x
             for s, v in content.items() for k, x in (v.items() if isinstance(v, dict) else [(s, v)])}

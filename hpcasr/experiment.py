@@ -6,6 +6,7 @@ EXP/model.json       what the network takes and gives, for recognition (acoustic
 EXP/metrics.jsonl    recorder.py
 EXP/checkpoints/     checkpoint.py
 EXP/DONE             written when everything has succeeded, with the checksum of the final parameters
+EXP/PAUSED           written when a run was asked to stop and has committed its checkpoint; gone when it goes on
 """
 
 import hashlib
@@ -23,7 +24,9 @@ from hpcasr.checkpoint import sync_directory, write_file, writing
 from hpcasr.errors import BadInput
 from hpcasr.lock import hold
 
-OURS = 'config.toml', 'versions.json', 'model.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', 'DONE', 'curves.png'
+ENDS = 'DONE', 'PAUSED'
+OURS = ('config.toml', 'versions.json', 'model.json', 'metrics.jsonl', 'checkpoints', 'tensorboard', *ENDS,
+        'curves.png', '.drill')
 LOCKS = []  # open files: closed, and so released, when the process ends
 
 
@@ -67,8 +70,25 @@ def describe(request, config, versions, card):
     """
     path = pathlib.Path(request.out)
     with writing(path, 'choose another --out'):
-        for name in ['DONE'] if request.resume == 'auto' else OURS:  # work goes on here: it is not done
+        for name in ENDS if request.resume == 'auto' else OURS:  # work goes on here: neither done nor paused
             remove(path/name)
+    write_down(path, config, versions, card)
+
+
+def restore(path, config, versions, card):
+    """Make EXP anew if somebody has removed it under the run; whether that was so.  Called by one rank."""
+    if (path/'versions.json').exists():
+        return False
+    with writing(path, 'give it back, then start again with --resume auto'):
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path/'.lock').exists():
+            lock(path)
+    write_down(path, config, versions, card)
+    return True
+
+
+def write_down(path, config, versions, card):
+    with writing(path, 'choose another --out'):
         write_file(path/'versions.json', (json.dumps(versions, indent=1) + '\n').encode())
         write_file(path/'model.json', (json.dumps(card) + '\n').encode())
         write_file(path/'config.toml', toml(config).encode())
@@ -81,10 +101,19 @@ def remove(path):
 def mark_done(path, facts, checkpoints):
     """Write DONE.  Called by one rank, when everything else has been written."""
     best = checkpoints.best()
+    mark(path, 'DONE', facts | {'best': best and best.name})
+
+
+def mark_paused(path, facts):
+    """Write PAUSED.  Called by one rank, when the checkpoint of all has been committed."""
+    mark(path, 'PAUSED', facts)
+
+
+def mark(path, name, facts):
+    """Write the file `name`, whole or not at all."""
     with writing(path):
-        text = json.dumps(facts | {'best': best and best.name}, indent=1) + '\n'
-        write_file(path/'.DONE', text.encode())
-        os.rename(path/'.DONE', path/'DONE')
+        write_file(path/f'.{name}', (json.dumps(facts, indent=1) + '\n').encode())
+        os.rename(path/f'.{name}', path/name)
         sync_directory(path)
 
 

@@ -3,7 +3,9 @@
 The one place that asks for rank 0.
 """
 
+import errno
 import json
+import math
 import os
 import pathlib
 import sys
@@ -30,7 +32,7 @@ class Silent:
     def silent(self, *args, **numbers):
         pass
 
-    step = hear = epoch = note = result = flush = rewind = close = silent
+    step = hear = epoch = skip = checkpoint = note = result = flush = rewind = reopen = close = silent
 
 
 class Recorder:
@@ -52,6 +54,10 @@ class Recorder:
             self.events = get_events(self.path/'tensorboard') if config.tensorboard else None
         self.bar = progress_bar(total) if sys.stderr.isatty() and 'NO_COLOR' not in os.environ else None
 
+    def reopen(self):
+        """Go on in a new file: somebody has removed the old one."""
+        self.attempt(self.cut_metrics, math.inf)
+
     def rewind(self, samples):
         """Forget what was recorded after `samples`: a resumed run will record it again."""
         self.attempt(self.cut_metrics, samples)
@@ -62,7 +68,7 @@ class Recorder:
 
     def cut_metrics(self, samples):
         path, draft = self.path/'metrics.jsonl', self.path/'.metrics.jsonl'
-        lines = [line for line in path.read_bytes().splitlines(True) if within(line, samples)]
+        lines = [line for line in path.read_bytes().splitlines(True) if within(line, samples)] if path.exists() else []
         draft.write_bytes(b''.join(lines))
         os.replace(draft, path)
         old, self.metrics = self.metrics, open(path, 'ab', buffering=0)
@@ -116,6 +122,15 @@ class Recorder:
         self.write('epoch', {'samples': samples, 'epoch': epoch, **numbers})
         self.note(text)
 
+    def skip(self, *, text, **numbers):
+        """Updates that were left out: `numbers` and batches go into the metrics, `text` is shown."""
+        self.write('skip', numbers)
+        self.note(text)
+
+    def checkpoint(self, **numbers):
+        """A checkpoint that has become whole: what it took."""
+        self.write('checkpoint', numbers)
+
     def note(self, text):
         """One line for whoever watches."""
         self.printed = monotonic()
@@ -132,11 +147,18 @@ class Recorder:
             faults.nobody_reads()
 
     def write(self, kind, numbers):
-        self.attempt(self.metrics.write, (json.dumps({'kind': kind, **numbers}) + '\n').encode())
+        self.attempt(self.append, (json.dumps({'kind': kind, **numbers}) + '\n').encode())
         if self.events is not None:
             values = {f'{kind}/{name}': value for name, value in numbers.items()
-                      if name != 'samples' and not isinstance(value, dict)}
+                      if name != 'samples' and not isinstance(value, dict | list)}
             self.attempt(self.events.scalars, values, numbers['samples'])
+
+    def append(self, line):
+        """Write a whole line, or nothing: a disk that is nearly full takes a part."""
+        written = self.metrics.write(line)
+        if written < len(line):
+            self.metrics.truncate(self.metrics.tell() - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def attempt(self, write, *args):
         """write(*args); metrics that cannot be written are worth one warning, not the run."""

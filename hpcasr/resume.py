@@ -10,8 +10,9 @@ from hpcasr.errors import BadInput
 ORDER = 'data.chunk', 'data.seed', 'data.holdout', 'optim.optimizer', 'optim.schedule', 'train.algo'
 
 # keys that change neither the parameters nor their order
-CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'checkpoint.every', 'checkpoint.keep', 'report.every',
-                  'report.tensorboard', 'data.ahead', 'exchange.progress', 'exchange.meet', 'exchange.sample'}
+CHANGES_NO_BIT = {'train.epochs', 'train.bucket', 'train.hang_timeout', 'train.max_skipped', 'checkpoint.every',
+                  'checkpoint.keep', 'checkpoint.background', 'checkpoint.grace', 'report.every', 'report.tensorboard',
+                  'data.ahead', 'exchange.progress', 'exchange.meet', 'exchange.sample'}
 
 
 def require_same_shape(path, manifest, network):

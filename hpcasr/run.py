@@ -1,9 +1,9 @@
 """One training run of one learner: everything the loop in train.py needs, made from the configuration."""
 
+import os
 import pathlib
 from dataclasses import asdict, dataclass
-
-import numpy as np
+from functools import partial
 
 from hpcasr import experiment, resume
 from hpcasr.acoustic.card import card
@@ -13,21 +13,26 @@ from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, read_h5, verify
 from hpcasr.clock import Clock
 from hpcasr.comm import selftest
-from hpcasr.comm.base import arrangement, nothing
+from hpcasr.comm.base import arrangement
 from hpcasr.data.augment import get_masks
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
 from hpcasr.data.work import StaticWork, get_work
+from hpcasr.drill import get_drill
 from hpcasr.errors import BadInput, Diverged
 from hpcasr.evaluate import Scores, evaluate
+from hpcasr.finite import finite
+from hpcasr.grace import Grace
 from hpcasr.journal import facts, get_journal
 from hpcasr.model.network import build
-from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, NONFINITE, STOP
+from hpcasr.model.params import ERRORS, FAULT, FRAMES, LOSS, STOP
 from hpcasr.model.presets import resolve
 from hpcasr.optim import get_optimizer
 from hpcasr.optim.schedules import get_schedule
 from hpcasr.pace import pace, remarks
 from hpcasr.recorder import get_recorder
+from hpcasr.skips import Skips, utterances
+from hpcasr.watch import flight
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Run:
 
     def __init__(self, request, config, comm, stop):
         self.request, self.config, self.comm, self.stop = request, config, comm, stop
-        self.out, self.faulty, self.met = pathlib.Path(request.out), None, 0  # the latter: meeting points so far
+        self.out, self.fault, self.met = pathlib.Path(request.out), None, 0  # the latter: meeting points so far
         self.saved = None  # global samples of the newest checkpoint
         self.regrouped = ''  # what has become of the states of other learners, in words
         self.versions = experiment.versions() | {'ranks': comm.size}
@@ -74,11 +79,11 @@ class Run:
         comm.together(self.build)
         comm.compare({'store': self.task.corpus.digest, 'dev store': self.task.dev.digest, **self.network.shape()})
         comm.first(experiment.claim, request)
+        comm.watch(self.out, config.train.hang_timeout)
         start = self.find_start()
         self.journal.begin(comm, self.recorded(), self.met, request)
         # from here on something is written
-        comm.first(experiment.describe, request, config, self.versions | {'mpi': comm.library},
-                   card(self.task.corpus, config.data.chunk, self.network.model.kind != 'dnn'))
+        comm.first(experiment.describe, request, *self.description())
         self.recorder = get_recorder(comm, self.out, config.report, config.train.epochs*self.work.total)
         self.announce(*start)
         self.clock = Clock(comm, self.loader)
@@ -90,6 +95,7 @@ class Run:
         self.ops = get_backend(train.backend, train.precision, train.dtype)
         self.comm.arrange(self.config.exchange.node_size)
         self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
+        self.grace = Grace(self.config.checkpoint.grace)
         self.journal = self.algorithm.journal = get_journal(self.request)
         if (self.request.record or self.request.replay) and not self.algorithm.asynchronous:
             raise BadInput(f'--record and --replay: {self.algorithm.name} takes the same steps in every run; leave '
@@ -112,7 +118,9 @@ class Run:
         self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype,
                              self.comm.now, get_masks(config.data, task.corpus))
         self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype)
-        self.checkpoints = Checkpoints(self.out, self.comm, config.checkpoint.keep)
+        self.checkpoints = Checkpoints(self.out, self.comm, config.checkpoint.keep, config.checkpoint.background)
+        self.drill = self.checkpoints.drill = get_drill(os.environ, self)
+        self.skips = Skips(self.comm, partial(utterances, self.loader), config.train.max_skipped)
         self.scores, self.began = Scores(), 0  # the latter: samples of this epoch that an earlier run consumed
 
     def share(self, chunks):
@@ -152,6 +160,12 @@ class Run:
         self.scores = Scores(**part(state, 'scores'))
         self.began, self.met = self.work.consumed, manifest.get('met', 0)
         self.saved = self.work.samples
+        self.skips.total = manifest.get('skipped', 0)
+
+    def description(self):
+        """What the directory of the experiment says of it."""
+        return (self.config, self.versions | {'mpi': self.comm.library},
+                card(self.task.corpus, self.config.data.chunk, self.network.model.kind != 'dnn'))
 
     def recorded(self):
         """What the head of a record says of this run."""
@@ -189,21 +203,47 @@ class Run:
     def epoch(self):
         return self.work.samples/self.work.total
 
-    def record(self, claim, batch):
-        """Note one step.  Raises, on all learners, BadInput if one could not read, Diverged if the loss is NaN."""
-        self.faulty = self.faulty or (batch if batch.fault else None)
+    def computed(self, claim, batch):
+        """Before the exchange: this learner's votes, and what it could not learn from."""
+        slots = self.network.params.slots
+        self.fault = self.fault or batch.fault
+        slots[STOP], slots[FAULT] = bool(self.stop), bool(self.fault or self.checkpoints.fault)
+        self.skips.see(claim, slots)
+
+    def record(self, claim):
+        """Note one step.  Raises as `refuse`."""
+        flight.step(self.work.samples)
+        self.skips.step(self.algorithm.in_a_row)
         self.refuse()
         self.recorder.step(samples=self.work.samples, epoch=self.epoch,
                            lr=self.schedule.rate(claim.at), told=self.told(),
                            **self.clock.split())
+        self.tell_checkpoints()
 
     def refuse(self):
-        """Raise what the slots say of any learner: BadInput where it could not read, Diverged where its loss is NaN."""
-        slots = self.network.params.slots
-        if slots[FAULT]:
-            self.comm.together(self.faulty.check if self.faulty else nothing)
-        if slots[NONFINITE]:
-            raise Diverged(self.diverged('the loss is'))
+        """Hear what the slots say of any learner, all together.
+
+        Raises, on all of them, BadInput where one could not read or write, Diverged where too many steps in a row were
+        not finite.  The checkpoint under way is finished before.
+        """
+        if self.network.params.slots[FAULT]:
+            self.finish_checkpoint()
+            self.comm.together(self.raise_fault)
+        n = self.algorithm.skipped(self.network.params.slots)
+        if n:
+            self.skip(n)
+
+    def raise_fault(self):
+        if self.fault:
+            raise self.fault
+
+    def skip(self, n):
+        """Say of n updates that were left out which they were.  Raises Diverged, on all learners, if it is too much."""
+        batches, in_a_row = self.skips.tell(n)
+        self.recorder.skip(samples=self.work.samples, epoch=round(self.epoch, 4), skipped=self.skips.total,
+                           batches=batches, text=self.skips.describe(n, batches))
+        if self.algorithm.hopeless or in_a_row > self.config.train.max_skipped:
+            self.diverged('the loss or the gradient is')
 
     def told(self):
         """What the slots hold of all learners, for the recorder."""
@@ -219,8 +259,10 @@ class Run:
         self.recorder.hear(**self.told(), **self.clock.split())
 
     def diverged(self, what):
-        return (f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '
-                f'{self.out} is good: lower --lr, or set optim.clip, and start again')
+        """Raise Diverged, on all learners, when the checkpoint under way has been finished."""
+        self.finish_checkpoint()
+        raise Diverged(f'{what} not finite at sample {self.work.samples} (epoch {self.epoch:.2f}); every checkpoint in '
+                       f'{self.out} is good: lower --lr, or set optim.clip, and start again')
 
     def meet(self):
         """What all learners do at a meeting point: agree, score, checkpoint; whether they stop here."""
@@ -242,23 +284,53 @@ class Run:
         return stop
 
     def save(self, ce=None):
-        """Checkpoint, with the held-out cross-entropy of just these parameters if it is known.
+        """Begin a checkpoint, with the held-out cross-entropy of just these parameters if it is known.
 
         Raises Diverged, on all learners, rather than save parameters that are not finite.
         """
+        self.finish_checkpoint()
+        self.restore()
         self.recorder.flush(samples=self.work.samples, epoch=round(self.epoch, 4))
         x = self.algorithm.consensus(self.network.params.data)
-        if not np.isfinite(x).all():
-            raise Diverged(self.diverged('the parameters are'))
+        if not all(self.comm.allgather(finite(x) and finite(self.network.params.data))):
+            self.diverged('the parameters are')
         shared = prefixed(params={'params': x}, work=self.work.state(), schedule=self.schedule.state(),
                           scores=asdict(self.scores))
         exchange = prefixed(algorithm=self.algorithm.state())
         alone = self.algorithm.own_state and self.algorithm.keeper == self.comm.rank
         own = exchange | prefixed(params=self.network.params.state()) if alone else {}
-        facts = self.facts() | {'ce': ce, 'met': self.met}
-        self.checkpoints.save(self.work.samples, shared if own else shared | exchange, own, facts)
+        facts = self.facts() | {'ce': ce, 'met': self.met, 'skipped': self.skips.total}
+        self.checkpoints.begin(self.work.samples, shared if own else shared | exchange, own, facts)
         self.saved = self.work.samples
         self.clock.split()
+
+    def restore(self):
+        """Make the directory of the experiment anew if somebody has removed it; whether that was so."""
+        removed = self.comm.first(experiment.restore, self.out, *self.description())
+        if removed:
+            self.recorder.note(f'warning: {self.out} was removed under this run: it is made anew, from here on')
+            self.recorder.reopen()
+        return removed
+
+    def leave(self):
+        """Before the run ends: its last checkpoint is whole, and there."""
+        self.finish_checkpoint()
+        if self.restore():
+            self.save()
+            self.finish_checkpoint()
+
+    def finish_checkpoint(self):
+        """Wait for the checkpoint under way, if there is one.  Raises BadInput, on all learners, if it failed."""
+        self.checkpoints.finish()
+        self.tell_checkpoints()
+
+    def tell_checkpoints(self):
+        """Note those that have become whole, and what they took: learner 0 knows it."""
+        while self.checkpoints.news:
+            news = self.checkpoints.news.popleft()
+            self.recorder.checkpoint(**news)
+            if warning := self.grace.warning(news['seconds']):
+                self.recorder.note(warning)
 
     def facts(self):
         """What a resumed run compares itself with."""
@@ -282,12 +354,15 @@ class Run:
 
     def pause(self):
         """Say that the run can go on, and how."""
+        self.leave()
         self.recorder.note(f'stopped   by {self.stop.signal or "a signal to another rank"} at epoch {self.epoch:.2f}, '
                            f'checkpointed; go on with --out {self.out} --resume auto')
         self.recorder.close()
+        self.comm.first(experiment.mark_paused, self.out, {'samples': self.work.samples, 'epoch': round(self.epoch, 4)})
 
     def finish(self):
         """Say on disk and on the screen that everything has succeeded."""
+        self.leave()
         x = self.network.params.data
         self.algorithm.close(x)
         facts = {'checksum': experiment.checksum(self.algorithm.consensus(x)), 'samples': self.work.samples,

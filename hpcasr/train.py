@@ -1,6 +1,6 @@
 """The training loop.  What is particular to an algorithm, a backend or a rank lives behind its own door."""
 
-from hpcasr.model.params import FAULT, STOP
+from hpcasr.model.params import STOP
 
 DONE, START_ME_AGAIN = 0, 75
 
@@ -16,12 +16,13 @@ def train(run):
         run.end_epoch()
     while work.epoch < run.config.train.epochs:
         for claim, batch in run.loader:
+            run.drill.step(run, batch)
             algorithm.begin(x)
             run.network.loss_and_grad(batch, ready=algorithm.ready, seed=run.config.data.seed)
-            p.slots[STOP], p.slots[FAULT] = bool(run.stop), bool(batch.fault)
+            run.computed(claim, batch)
             algorithm.step(x, g, run.schedule.rate(claim.at))
             work.finish(claim)
-            run.record(claim, batch)
+            run.record(claim)
             if p.slots[STOP] and work.halt():
                 break
         if run.meet():

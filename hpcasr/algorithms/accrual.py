@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcasr.algorithms.asynchronous import finite
+from hpcasr.finite import finite
 from hpcasr.model.params import FRAMES, NONFINITE, SLOTS
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from hpcasr.algorithms.about import About
-from hpcasr.algorithms.asynchronous import Asynchronous, finite
+from hpcasr.algorithms.asynchronous import Asynchronous
 from hpcasr.algorithms.replicas import Replicas
 from hpcasr.algorithms.sync_decentralized import neighbours
 from hpcasr.algorithms.topology import get_topology
+from hpcasr.finite import finite
 
 
 class AsyncDecentralized(Asynchronous, Replicas):

@@ -1,7 +1,5 @@
 """What the algorithms share whose learners do not wait for each other between two meeting points."""
 
-import math
-
 import numpy as np
 
 from hpcasr.algorithms import staleness
@@ -9,6 +7,7 @@ from hpcasr.algorithms.base import Algorithm
 from hpcasr.algorithms.board import Board
 from hpcasr.algorithms.meetings import Meetings
 from hpcasr.comm.base import Comm
+from hpcasr.finite import finite
 from hpcasr.journal import Journal
 from hpcasr.model.params import FAULT, FRAMES, NONFINITE, SLOTS, STOP
 
@@ -22,7 +21,9 @@ class Asynchronous(Algorithm):
     journal    of who had which ticket
     staleness  of the gradients of this learner
     rejected   updates of all learners that were left out, up to the last meeting, as they were not finite
-    lost       whether the model of this learner is not finite: no update can mend it
+    left_out   the same, since the meeting before
+    lost       whether the model of this learner is not finite, which no update can mend, or more updates in a row were
+               left out than train.max_skipped allows
     """
 
     asynchronous = True
@@ -30,7 +31,7 @@ class Asynchronous(Algorithm):
     def __init__(self, comm, config):
         super().__init__(comm, config)
         self.crew, self.journal, self.staleness, self.rejected = Comm(), Journal(), staleness.Staleness(), 0
-        self.lost = False
+        self.lost, self.left_out = False, 0
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
@@ -58,14 +59,16 @@ class Asynchronous(Algorithm):
     def step(self, x, g, lr):
         """One exchange and one update.  Afterwards the slots hold what has come in here of all learners.
 
-        An update that is not finite changes nothing, and is counted.  Whoever has lost its model asks all to meet, as
-        who cannot read does.
+        An update that is not finite changes nothing, and is counted.  Whoever is lost asks all to meet, as who cannot
+        read does.
         """
-        slots = g[-SLOTS:]
+        slots, in_a_row, self.left_out = g[-SLOTS:], self.in_a_row, 0
         slots[NONFINITE] = bool(slots[NONFINITE]) or not finite(g[:x.size])
         stop, slots[STEPS] = slots[STOP] or slots[FAULT], 1
         self.exchange(x, g, lr)
-        self.lost = self.lost or (bool(slots[NONFINITE]) and not finite(x))
+        self.in_a_row = in_a_row + 1 if slots[NONFINITE] else 0
+        self.lost = self.lost or (self.in_a_row > self.config.train.max_skipped
+                                  or (bool(slots[NONFINITE]) and not finite(x)))
         self.t += 1
         self.meetings.count(slots.copy())
         self.board.step(slots)
@@ -98,7 +101,12 @@ class Asynchronous(Algorithm):
         self.comm.barrier()  # before anybody draws a ticket
         slots[[STOP, FAULT]] = sums[[STOP, FAULT]]
         slots[NONFINITE] = lost or 0 < sums[NONFINITE] == sums[STEPS]
-        self.rejected += int(sums[NONFINITE])
+        self.left_out, self.hopeless = int(sums[NONFINITE]), lost
+        self.rejected += self.left_out
+
+    def skipped(self, slots):
+        """They are told at meetings."""
+        return self.left_out
 
     def refresh(self, x):
         """x ← this learner's model as the others left it; nothing is stale any more."""
@@ -123,9 +131,3 @@ class Asynchronous(Algorithm):
         if self.config.optim.clip:
             self.clip(grad)
         return True
-
-
-@np.errstate(over='ignore', invalid='ignore')
-def finite(g):
-    """Whether all entries are, and their squares can be summed."""
-    return math.isfinite(float(g @ g))

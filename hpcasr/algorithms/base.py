@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcasr.model.params import FRAMES, NONFINITE
+from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE
 from hpcasr.optim.clip import clip
 
 
@@ -22,10 +22,12 @@ class Algorithm:
     own_state = False  # True: every learner's state differs, and each writes its own into a checkpoint
     placed_by = ('ranks',)  # the versions (run.Run) that say which learner has which of these states
     behind = 0  # steps, the last ones, of which the sums have not been told yet
+    hopeless = False  # True: no later update would count, as all learners have just heard
     distance = None  # √(mean_l ‖w_l − w̄‖²) as it was last seen; None where all learners hold the same w
 
     def __init__(self, comm, config):
         self.comm, self.config = comm, config
+        self.in_a_row = 0  # updates that this learner has left out since the last one that was finite
         self.keeper = comm.rank  # the learner whose state this one shares, and who writes it
         sums = {'ordered': comm.start_sum, 'mpi': comm.start_library_sum}
         self.start_sum = sums[config.exchange.reduce]  # of vectors as long as the model
@@ -65,6 +67,11 @@ class Algorithm:
         Learners that step at their own pace call it each in its own time, and at the latest in `settle`.
         """
 
+    def skipped(self, slots):
+        """How many updates were left out, as they were not finite, of the steps that `slots`, as after `step` or
+        `settle`, tell of; the same on all learners."""
+        return int(slots[NONFINITE] > 0)
+
     def settle(self, x, slots):
         """slots ← the sums over all learners that no step has told yet.  All of them call it after the same step."""
         slots[:] = 0
@@ -103,7 +110,8 @@ class Algorithm:
                 'states')
 
     def update(self, x, g, lr, before=nothing, after=nothing):
-        """x ← optimizer(x, mean gradient, lr), in place.  A gradient that is not finite changes nothing.
+        """x ← optimizer(x, mean gradient, lr), in place.  A gradient that is not finite changes nothing, and its
+        frames are not counted: they have taught nobody anything, and their loss may be any.
 
         before(part), after(part)   called for each part of x, a slice, just before and after its update, while it is in
                                     the cache; they may change x in it
@@ -126,6 +134,9 @@ class Algorithm:
                 np.divide(g[part], frames, out=g[part])
                 self.optimizer.part(x[part], g[part], lr, at + part.start)
             after(part)
+        self.in_a_row = 0 if sound else self.in_a_row + 1
+        if not sound:
+            slots[[FRAMES, LOSS, ERRORS]] = 0
 
     def clip(self, g):
         """g ← g, no longer than the configuration says."""

@@ -3,11 +3,12 @@
 import numpy as np
 
 from hpcasr.algorithms.about import About
-from hpcasr.algorithms.asynchronous import Asynchronous, finite
+from hpcasr.algorithms.asynchronous import Asynchronous
 from hpcasr.algorithms.base import parts
 from hpcasr.algorithms.replicas import BLOCK, Replicas
 from hpcasr.algorithms.shards import Shards, require_servers, servers
 from hpcasr.errors import BadInput
+from hpcasr.finite import finite
 from hpcasr.model.params import NONFINITE
 
 

@@ -5,8 +5,9 @@ from contextlib import nullcontext
 import numpy as np
 
 from hpcasr.algorithms.about import About
-from hpcasr.algorithms.asynchronous import Asynchronous, finite
+from hpcasr.algorithms.asynchronous import Asynchronous
 from hpcasr.errors import BadInput
+from hpcasr.finite import finite
 from hpcasr.model.params import NONFINITE
 
 OWNER, UPDATES = 0, 0  # the learner with whom the model lies; its counter of updates

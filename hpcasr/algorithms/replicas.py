@@ -4,6 +4,7 @@ import numpy as np
 
 from hpcasr.algorithms.base import Algorithm
 from hpcasr.algorithms.meetings import Meetings
+from hpcasr.model.params import NONFINITE
 
 BLOCK = 1 << 14  # entries of a vector that are mixed at a time: with the scratch they stay in the cache
 
@@ -30,6 +31,10 @@ class Replicas(Algorithm):
     @property
     def behind(self):
         return self.meetings.behind
+
+    def skipped(self, slots):
+        """Each learner leaves out its own."""
+        return int(slots[NONFINITE])
 
     def settle(self, x, slots):
         self.meetings.settle(x, slots)

@@ -9,8 +9,8 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
                'seed': 'data.seed', 'checkpoint_every': 'checkpoint.every', 'topology': 'exchange.topology',
                'period': 'exchange.period', 'push_delay': 'exchange.push_delay', 'servers': 'exchange.servers',
                'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace',
-               'max_staleness': 'exchange.max_staleness', 'assign': 'exchange.assign',
-               'progress': 'exchange.progress', 'precision': 'train.precision'}
+               'max_skipped': 'train.max_skipped', 'max_staleness': 'exchange.max_staleness', 'assign': 'exchange.assign',
+               'progress': 'exchange.progress', 'precision': 'train.precision', 'hang_timeout': 'train.hang_timeout'}
 
 
 @click.command()
@@ -36,7 +36,11 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--node-size', metavar='RANKS', help='Ranks of a node.  [default: those of one machine]')
 @click.option('--max-staleness', metavar='K', help='Most updates of others between pull and push, in async-ps.')
 @click.option('--assign', metavar='counter|static', help='Asynchronous work: to whoever is free, or in fixed shares.')
+@click.option('--max-skipped', metavar='N', help='Steps in a row that may be left out as they are not finite; 0: stop '
+              'at the first.  [default: 3]')
 @click.option('--progress', metavar='poll|thread', help='What serves other ranks while this one computes.')
+@click.option('--hang-timeout', metavar='SECONDS', help='Name who holds up a job that does not get on, and end it.  '
+              '[default: 600; 0: never]')
 @click.option('--record', metavar='FILE', default='', help='Record the order of an asynchronous run.')
 @click.option('--replay', metavar='FILE', default='', help='Repeat such a run bit for bit.')
 @click.option('--virtual', metavar='L', type=click.IntRange(1), help='Train L virtual learners in this one process.')

@@ -8,6 +8,7 @@ import numpy as np
 from hpcasr.aligned import zeros
 from hpcasr.comm.onesided import Window
 from hpcasr.errors import AgreedBadInput, BadInput
+from hpcasr.watch import flight
 
 
 class Comm:
@@ -112,6 +113,14 @@ class Comm:
 
     def progress(self):
         """Let the library move what is under way; called between layers, so it must be cheap."""
+        flight.beat()
+
+    def watch(self, out, timeout):
+        """Have whoever supervises this process end the job if no rank gets on for `timeout` seconds; 0: never.
+
+        out   directory of the experiment, where it tells why
+        """
+        flight.tell(out=str(out), rank=self.rank, size=self.size, timeout=timeout)
 
     def serve(self, how):
         """Serve the other learners also while this one computes, until `close`; called by all learners together.

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, count
 from time import perf_counter, sleep
@@ -19,6 +20,7 @@ from hpcasr.comm.rma import MPIWindow
 from hpcasr.comm.serving import Server, require_threads
 from hpcasr.comm.underway import Underway
 from hpcasr.comm.window import Window
+from hpcasr.watch import flight
 
 POLITE = 64  # looks at whether a peer has come (0.2 ms) before we offer the core, perhaps to that peer
 PATIENCE, NAP = 1000, 50e-6  # such looks before we sleep in between; seconds
@@ -48,6 +50,8 @@ class MPIComm(Comm):
         self.rank, self.size = self.mpi.rank, self.mpi.size
         self.library = ' '.join(MPI.Get_library_version().split('\n')[0].strip('\0').split())
         self.nodes, self.road, self.parent = (0,)*self.size, 'messages', parent
+        self.members = [parent.members[r] for r in self.origin(parent)] if parent else [*range(self.size)]  # in the job
+        self.number = flight.group(self.members) if parent else 0  # in the flight recorder
         self.pool, self.lent, self.graphs, self.windows, self.groups = Pool(), [], {}, [], {}
         self.underway = Underway()
         self.family = parent.family if parent else []
@@ -58,6 +62,13 @@ class MPIComm(Comm):
 
     # who is where
 
+    def origin(self, parent):
+        """[L] the ranks that the members of this Comm have in `parent`."""
+        ours, theirs = self.mpi.Get_group(), parent.mpi.Get_group()
+        ranks = ours.Translate_ranks([*range(self.size)], theirs)
+        ours.Free(), theirs.Free()
+        return ranks
+
     def arrange(self, node_size):
         require_divisor(node_size, self.size)
         self.nodes = tuple(r//node_size for r in range(self.size)) if node_size else self.machines
@@ -66,14 +77,16 @@ class MPIComm(Comm):
     def machines(self):
         """[L] the machine of every learner, numbered in the order of their first learners."""
         self.barrier()
-        machine = self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
-        firsts = self.mpi.allgather(machine.bcast(self.rank))
-        machine.Free()
+        with self.recorded(flight.MAKE):
+            machine = self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
+            firsts = self.mpi.allgather(machine.bcast(self.rank))
+            machine.Free()
         return tuple(map(list(dict.fromkeys(firsts)).index, firsts))
 
     def split(self, colours):
         self.barrier()  # what the library does blocks: first whoever is behind must have finished what he needs us for
-        return MPIComm(self.mpi.Split(colours[self.rank], self.rank), self)
+        with self.recorded(flight.MAKE):
+            return MPIComm(self.mpi.Split(colours[self.rank], self.rank), self)
 
     def shared(self, n, dtype):
         why, memory, dtype = unshareable(self.nodes, self.machines), None, np.dtype(dtype)
@@ -103,7 +116,7 @@ class MPIComm(Comm):
 
     def start_sum(self, x):
         steps = self.sum_steps(x) if self.worthwhile(x) else None
-        return self.begin(steps, round(2*x.nbytes*(self.size - 1)/self.size), 2*(self.size - 1))
+        return self.begin(flight.SUM, steps, round(2*x.nbytes*(self.size - 1)/self.size), 2*(self.size - 1))
 
     def sum_steps(self, x):
         for window in self.windows:
@@ -113,18 +126,19 @@ class MPIComm(Comm):
 
     def start_library_sum(self, x):
         steps = self.after_all(messages.library_sum(self.mpi, x)) if self.worthwhile(x) else None
-        return self.begin(steps, round(2*x.nbytes*(self.size - 1)/self.size), 2*(self.size - 1))
+        return self.begin(flight.SUM, steps, round(2*x.nbytes*(self.size - 1)/self.size), 2*(self.size - 1))
 
     def start_sum_slices(self, x, bounds):
         bounds, own = self.slices(x, bounds)
         targets = np.count_nonzero(np.diff(bounds)) - (own.size > 0)
         sums = messages.sum_slices(self.mpi, x, bounds, self.nodes, self.pool)
-        return self.begin(self.after_all(sums) if self.worthwhile(x) else None, x.nbytes - own.nbytes, int(targets))
+        steps = self.after_all(sums) if self.worthwhile(x) else None
+        return self.begin(flight.SLICES, steps, x.nbytes - own.nbytes, int(targets))
 
     def share_slices(self, x, bounds):
         bounds, own = self.slices(x, bounds)
         steps = self.after_all(messages.share_slices(self.mpi, x, bounds)) if self.worthwhile(x) else None
-        self.begin(steps, own.nbytes*(self.size - 1), (self.size - 1)*(own.size > 0))()
+        self.begin(flight.SHARE, steps, own.nbytes*(self.size - 1), (self.size - 1)*(own.size > 0))()
 
     def worthwhile(self, x):
         require_flat(x)
@@ -138,14 +152,14 @@ class MPIComm(Comm):
     def after_all(self, steps):
         return messages.when_all_have_come(self.mpi, steps)
 
-    def begin(self, steps, nbytes, messages):
-        """Start `steps`; return finish().  None: there is nothing to do."""
+    def begin(self, kind, steps, nbytes, messages):
+        """Start `steps` of a collective of some kind; return finish().  None: there is nothing to do."""
         if steps is None:
             return lambda: None
-        tic = perf_counter()
+        tic, number = perf_counter(), flight.collective(self.number)
         job = self.underway.start(steps)
         self.charge(nbytes, messages, perf_counter() - tic)
-        return lambda: self.wait(job.begun, job.done)
+        return lambda: self.wait(job.begun, job.done, kind, n=number)
 
     # between two
 
@@ -175,9 +189,10 @@ class MPIComm(Comm):
         signals, moves, number = neighbours.signal(mpi, to, frm), move(mpi, x, to, frm, inbox), next(NUMBERS)
         self.moves[number] = signals + moves
         self.charge(x.nbytes*len(to), len(to), perf_counter() - tic)
+        peers = flight.pack(frm or to)
 
         def finish():
-            self.wait(lambda: MPI.Request.Testall(signals), lambda: MPI.Request.Testall(moves))
+            self.wait(lambda: MPI.Request.Testall(signals), lambda: MPI.Request.Testall(moves), flight.EXCHANGE, peers)
             del self.moves[number]
             self.lend(taken)
             return list(inbox)
@@ -202,23 +217,25 @@ class MPIComm(Comm):
     def allgather(self, value):
         self.barrier()
         tic = perf_counter()
-        values = self.mpi.allgather(value)
+        with self.recorded(flight.GATHER):
+            values = self.mpi.allgather(value)
         self.charge(seconds=perf_counter() - tic)
         return values
 
     def broadcast(self, x, root=0):
         require_flat(x)
         self.charge(x.nbytes*(self.rank == root and self.size > 1))
-        self.wait(lambda: True, self.mpi.Ibcast(x, root).Test)
+        self.wait(lambda: True, self.mpi.Ibcast(x, root).Test, flight.BROADCAST, n=flight.collective(self.number))
 
     def barrier(self):
         come = self.mpi.Ibarrier().Test
-        self.wait(come, come)
+        self.wait(come, come, flight.BARRIER, n=flight.collective(self.number))
 
     def close(self):
         """As Comm.close.  Else the library, which goes on when it is left, would write into memory that is no more."""
         moves = [*chain.from_iterable(self.moves.values())]
-        self.wait(lambda: True, lambda: MPI.Request.Testall(moves) and not any(u.jobs for u in self.family))
+        self.wait(lambda: True, lambda: MPI.Request.Testall(moves) and not any(u.jobs for u in self.family),
+                  flight.FINISH)
         self.moves.clear()
         for window in list(self.exposed):
             window.close()
@@ -228,12 +245,14 @@ class MPIComm(Comm):
 
     # time
 
-    def wait(self, come, done):
-        """Return when done(); until come(), a peer is late."""
-        tic = perf_counter()
+    def wait(self, come, done, kind, peers=0, n=0):
+        """Return when done(); until come(), a peer is late.  kind, peers, n   for flight.begin."""
+        mark, tic = flight.begin(kind, self.number, peers, n), perf_counter()
         self.look(come, NAP)
         late = perf_counter() - tic
         self.look(done)
+        flight.end(mark)
+        flight.beat()
         self.charge(seconds=perf_counter() - tic, waited=late)
 
     def look(self, ready, nap=0.0):
@@ -252,7 +271,15 @@ class MPIComm(Comm):
         for underway in self.family:
             underway.advance()
 
+    @contextmanager
+    def recorded(self, kind):
+        """For a collective in which the library blocks."""
+        mark = flight.begin(kind, self.number, n=flight.collective(self.number))
+        yield
+        flight.end(mark)
+
     def progress(self):
+        flight.beat()
         tic, sums = perf_counter(), any(underway.jobs for underway in self.family)
         for _ in range(GLANCES if sums or self.moves else 1):
             self.mpi.Iprobe()

@@ -6,14 +6,17 @@ One passive epoch for the window's life (`Lock_all`, which excludes nobody) and 
 
 import math
 import shutil
+from contextlib import contextmanager
 from time import perf_counter, sleep
 
 import numpy as np
 from mpi4py import MPI
 
+from hpcasr.comm import ticket
 from hpcasr.comm.memory import LINE
 from hpcasr.comm.onesided import Window, never
 from hpcasr.errors import AgreedBadInput, BadInput
+from hpcasr.watch import flight
 
 PIECE = 2**30  # bytes of one operation; MPI before version 4 counts to 2^31 - 1
 BACK_OFF = 50e-6  # seconds between two looks at a counter
@@ -49,7 +52,7 @@ class MPIWindow(Window):
             self.win.Sync()
             out[:] = self.own[lo:lo + out.size]
         else:
-            self.move(self.win.Get, rank, out, lo)
+            self.move(flight.GET, self.win.Get, rank, out, lo)
 
     def put(self, rank, x, lo=0):
         self.require_inside(rank, x, lo)
@@ -57,16 +60,16 @@ class MPIWindow(Window):
             self.own[lo:lo + x.size] = x
             self.win.Sync()
         else:
-            self.move(self.win.Put, rank, x, lo)
+            self.move(flight.PUT, self.win.Put, rank, x, lo)
 
     def add(self, rank, x, lo=0):
         self.require_summable()
         self.require_inside(rank, x, lo)
-        self.move(self.win.Accumulate, rank, x, lo, MPI.SUM)
+        self.move(flight.ADD, self.win.Accumulate, rank, x, lo, MPI.SUM)
 
-    def move(self, call, rank, x, lo, *op):
+    def move(self, verb, call, rank, x, lo, *op):
         """call(...) for every piece of `x`; bytes where nothing is computed, for MPI does not know every type."""
-        tic = perf_counter()
+        mark, tic = self.mark(verb, rank), perf_counter()
         kind, unit = (MPI.Datatype.fromcode(x.dtype.char), x.itemsize) if op else (MPI.BYTE, 1)
         x, step = (x, PIECE//unit) if op else (x.view(np.uint8), PIECE)
         at = self.header + lo*self.dtype.itemsize
@@ -74,6 +77,7 @@ class MPIWindow(Window):
             piece = x[a:a + step]
             call([piece, kind], rank, (at + a*unit, piece.size, kind), *op)
         self.win.Flush(rank)
+        flight.end(mark)
         if rank != self.comm.rank:
             self.comm.charge(x.nbytes, x.size > 0, perf_counter() - tic)
 
@@ -92,8 +96,9 @@ class MPIWindow(Window):
         return self.fetch(rank, k, 0, MPI.NO_OP)
 
     def fetch(self, rank, k, v, op):
-        tic = perf_counter()
+        mark, tic = self.mark(flight.COUNTER, rank), perf_counter()
         old = self.fetched(rank, k, v, op)
+        flight.end(mark)
         self.comm.charge(seconds=perf_counter() - tic)
         return old
 
@@ -106,10 +111,11 @@ class MPIWindow(Window):
 
     def compare_and_swap(self, rank, k, expected, new):
         self.require_learner(rank)
-        tic = perf_counter()
+        mark, tic = self.mark(flight.COUNTER, rank), perf_counter()
         self.argument[0], self.new[0] = expected, new
         self.win.Compare_and_swap(self.new, self.argument, self.old, rank, self.place(k))
         self.win.Flush(rank)
+        flight.end(mark)
         self.comm.charge(seconds=perf_counter() - tic)
         return int(self.old[0])
 
@@ -118,14 +124,25 @@ class MPIWindow(Window):
         return 8*range(self.counters)[k]
 
     def wait(self, rank, k, least, what='', stop=never):
+        mark = self.mark(flight.TICKET if k == ticket.SERVED else flight.AWAIT, rank, least)
         tic, value = perf_counter(), self.fetched(rank, k, 0, MPI.NO_OP)
         while value < least and not stop():
             self.comm.advance()
             sleep(BACK_OFF)
             value = self.fetched(rank, k, 0, MPI.NO_OP)
         late = perf_counter() - tic
+        flight.end(mark)
         self.comm.charge(seconds=late, waited=late)
         return value
+
+    @contextmanager
+    def lock(self, ranks, turns=None, stop=never):
+        with super().lock(ranks, turns, stop) as tickets, flight.holding(self.comm.members[r] for r in tickets):
+            yield tickets
+
+    def mark(self, kind, rank, n=0):
+        """Begin a verb on the part of `rank` in the flight recorder."""
+        return flight.begin(kind, self.comm.number, flight.pack((rank,)), n)
 
     def sync(self):
         self.win.Sync()

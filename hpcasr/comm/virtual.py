@@ -14,6 +14,7 @@ import numpy as np
 from hpcasr.comm.base import Comm, add_in_order, require_divisor
 from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
 from hpcasr.comm.virtual_window import VirtualWindow
+from hpcasr.watch import flight
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,12 @@ class VirtualComm(Comm):
         self.yields()
 
     def progress(self):
+        flight.beat()
         if self.world.rank_next == self.world.any:
             self.yields()
+
+    def watch(self, out, timeout):
+        flight.tell(out=str(out), rank=0, size=1, timeout=timeout)  # they are one process
 
     def yields(self):
         self.world.give_way(self.learner, lambda: 0.0, 'its turn')

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from hpcasr.finite import finite
 from hpcasr.model.activation import GAIN, Activation
 from hpcasr.model.affine import Affine
 from hpcasr.model.blstm import Blstm
@@ -102,7 +103,8 @@ class Network:
 
         ready(lo, hi)   called with lo == hi after each layer's forward, then after each layer's backward with the next
                         part of the gradient that is final; together they cover [0, size).  The slots FRAMES, LOSS,
-                        ERRORS, NONFINITE and SAMPLES are assigned before the first such part; the others are untouched
+                        ERRORS and SAMPLES are assigned before the first such part, NONFINITE before the last; the
+                        others are untouched
         seed            of dropout, with the batch's place in the order of the epoch
         """
         rng = np.random.default_rng([seed, batch.epoch, batch.position])
@@ -142,10 +144,16 @@ class Network:
             layer, backward = tape.pop()
             dy = backward(self.params.g, dy, need_dx=bool(tape))
             lo, hi = hi, hi + count(layer.shapes)
+            self.look_at(lo, hi)
             ready(lo, hi)
 
+    def look_at(self, lo, hi):
+        """NONFINITE ← 1 if this part of the gradient is not finite: it just was written, so reading it costs little."""
+        p = self.params
+        p.slots[NONFINITE] = bool(p.slots[NONFINITE]) or not finite(p.grad[lo:hi])
+
     def fill_slots(self, batch, loss, errors):
-        """Assign the slots.  A gradient of the logits that is not finite makes the loss so: one number is looked at."""
+        """Assign the slots; what overflows only in backward is seen there."""
         slots = self.params.slots
         slots[FRAMES], slots[SAMPLES] = batch.frames, batch.samples
         slots[LOSS], slots[ERRORS] = loss, errors

@@ -39,12 +39,12 @@ def parent_of(pid, name):
     return found
 
 
-def kill_with_a_lock():
-    """Die when something has been read under the next lock, and not yet written back."""
+def with_a_lock(mishap):
+    """Meet it when something has been read under the next lock, and not yet written back."""
     from hpcasr.comm.onesided import Window
     from hpcasr.comm.rma import MPIWindow
     for window in Window, MPIWindow:
-        window.put = lambda *_: MISHAPS['kill']()
+        window.put = lambda *_: MISHAPS[mishap]()
 
 
 MISHAPS = {
@@ -56,7 +56,9 @@ MISHAPS = {
     'interrupt': lambda: os.kill(os.getpid(), signal.SIGINT),
     'usr1-to-mpirun': lambda: os.kill(parent_of(os.getppid(), 'mpi'), signal.SIGUSR1),
     'kill': lambda: os.kill(os.getpid(), signal.SIGKILL),
-    'kill-with-a-lock': kill_with_a_lock,
+    'kill-with-a-lock': lambda: with_a_lock('kill'),
+    'stop': lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    'stop-with-a-lock': lambda: with_a_lock('stop'),
     'kill-supervisor': lambda: os.kill(os.getppid(), signal.SIGKILL),
     'usr1': lambda: os.kill(os.getpid(), signal.SIGUSR1),
     'term-supervisor': lambda: os.kill(os.getppid(), signal.SIGTERM),
