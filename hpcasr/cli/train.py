@@ -9,8 +9,9 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
                'seed': 'data.seed', 'checkpoint_every': 'checkpoint.every', 'topology': 'exchange.topology',
                'period': 'exchange.period', 'push_delay': 'exchange.push_delay', 'servers': 'exchange.servers',
                'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace',
-               'max_skipped': 'train.max_skipped', 'max_staleness': 'exchange.max_staleness', 'assign': 'exchange.assign',
-               'progress': 'exchange.progress', 'precision': 'train.precision', 'hang_timeout': 'train.hang_timeout'}
+               'max_skipped': 'train.max_skipped', 'max_staleness': 'exchange.max_staleness',
+               'assign': 'exchange.assign', 'progress': 'exchange.progress', 'precision': 'train.precision',
+               'hang_timeout': 'train.hang_timeout'}
 
 
 @click.command()
