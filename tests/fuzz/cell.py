@@ -4,6 +4,7 @@ The process may take SECONDS of time and MEMORY more than it began with for a ca
 run, open for writing, connect to or change on the disk; nothing of that happens outside of its folder for output.
 """
 
+import faulthandler
 import json
 import mmap
 import os
@@ -71,6 +72,7 @@ class Cell:
         """The life of the process; never returns."""
         try:
             confine(self.folder)
+            faulthandler.disable()  # pytest's: a crash is told by the exit status
             watch = Watch(self.folder/'out', self.allowed)
             say = lambda *values: print(json.dumps(values), file=pipe, flush=True)
             base = resident()
