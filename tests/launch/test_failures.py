@@ -39,7 +39,8 @@ def test_a_drill_happens_once_and_changes_no_bit(train, tmp_path):
     plan = '--batch', '3', '--epochs', '2', '--checkpoint-every', '18', '--set', 'checkpoint.background=false'
     drill = {'HPCASR_FAULT': 'torn-checkpoint:step=5;exc:rank=2:step=6;slow:rank=1:step=2:seconds=0.01'}
     train(3, '--out', 'exp/whole', *plan)
-    done = train(3, '--out', 'exp/x', *plan, status=1, env=drill)
+    done = train(3, '--out', 'exp/x', *plan, status=None, env=drill)
+    assert done.returncode not in (0, 2, 75)  # launchers join it with that of the ranks they kill
     assert 'RuntimeError: HPCASR_FAULT=exc:rank=2:step=6' in done.stderr
     done = train(3, '--out', 'exp/x', *plan, '--resume', 'auto', env=drill)
     assert 'falling back to the checkpoint before it' in done.stderr
