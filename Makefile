@@ -84,7 +84,8 @@ bench: $(VENV)/.test
 	$(BIN)/hpcasr bench data --size 10G
 
 # of every algorithm: the time of a step on all ranks, computing and asleep; of an exchange, and of a reach into the memory
-# of another rank; what one slow rank of 8 costs; what is learnt of the demo's speech, also at growing batches
+# of another rank; what one slow rank of 8 costs; what is learnt of the demo's speech, also at growing batches; of every way
+# to compress, its time, on what links it pays, and what is learnt with it
 bench-algorithms: $(VENV)/.demo
 	test -e exp/demo/RESULTS || $(MAKE) demo
 	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench exchange
@@ -97,6 +98,9 @@ bench-algorithms: $(VENV)/.demo
 	    --test exp/demo/test.h5 --out exp/convergence
 	$(BIN)/hpcasr bench convergence exp/demo/train.h5 --dev exp/demo/dev.h5 --sweep 1,2,4,8,16 \
 	    --more '--model tiny --chunk 32 --lr 4' --out exp/sweep
+	$(BIN)/mpirun -n $(RANKS) $(BIN)/hpcasr bench compress
+	$(BIN)/hpcasr bench links
+	$(BIN)/hpcasr bench convergence exp/demo/train.h5 --dev exp/demo/dev.h5 --compress all --seeds 3 --out exp/compressed
 
 # a step beside PyTorch's, on one core, and on two beside DistributedDataParallel; PyTorch, the extra `torch`, is installed
 # by whoever wants this: the wheel for CPUs alone will do; some 15 minutes, on a machine that does nothing else
@@ -127,7 +131,7 @@ check-wheel:
 	sh tests/wheel.sh "$(abspath .venv-wheel)/bin"
 
 clean:
-	rm -rf build dist exp/demo exp/convergence exp/sweep exp/wire .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache \
+	rm -rf build dist exp/demo exp/convergence exp/sweep exp/compressed exp/wire .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache \
 	    .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -354,6 +354,12 @@ def read_h5(path):
     return out
 
 
+def has_array(path, name):
+    """Whether a checkpoint's file holds dataset `name`."""
+    with h5py.File(path, 'r', locking=False) as file:
+        return name in file
+
+
 def read_array(path, name, entries=()):
     """The `entries`, an index, of dataset `name` of a checkpoint's file.  Raises BadInput if there is none."""
     with h5py.File(path, 'r', locking=False) as file:

@@ -110,6 +110,31 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Compress:
+    method: str = key('none', 'how gradients, or what ranks have gained, are written for the network; what one message '
+                      'does not say is added to the next one',
+                      ('none', 'fp16', 'bf16', 'onebit', 'topk', 'threshold', 'qsgd', 'powersgd'))
+    after: int = key(-1, 'global samples before which nothing is compressed; -1: the epochs of optim.warmup for topk, '
+                     'as in the beginning gradients change too fast for what comes late; 0 for all others', least=-1)
+    ratio: float = key(0.01, 'share of the entries that topk sends', least=1e-9, below=1.0000001)
+    threshold: float = key(3.0, 'magnitude from which on an entry, of a gradient summed over the frames of a batch, is '
+                           'sent by threshold', least=0)
+    bits: int = key(8, 'of an entry of qsgd', least=2, below=9)
+    rank: int = key(4, 'of the factors of powersgd', least=1)
+    feedback: bool = key(True, 'add to the next message what the last one did not say; without, onebit and topk '
+                         'learn visibly worse')
+    correction: bool = key(False, 'let every rank gather momentum itself, before topk or threshold choose what is '
+                           'sent (Lin et al. 2018, arXiv 1712.01887): else momentum is of what comes late and in lumps')
+    consensus_step: float = key(-1.0, 'of the way to the public copies of its neighbours that a model of '
+                                'sync-decentralized goes (gamma of CHOCO-SGD): the less a message says, the shorter; '
+                                '-1: 1 for fp16, bf16 and qsgd (0.05 of 2 bits), 0.5 for onebit, 2 ratio for topk',
+                                least=-1, below=1.0000001)
+    least: int = key(1024, 'entries below which a tensor goes uncompressed, as do biases: they are few bytes, and act '
+                     'on all frames at once; 0: compress everything', least=0)
+    seed: int = key(0, 'of the random numbers of qsgd', least=0)
+
+
+@dataclass(frozen=True)
 class Simulate:
     pace: float = key(0.0, 'milliseconds of a step of compute: slept in its place, or on the clock of virtual learners '
                       '(there 0 means 100); 0: compute', least=0)
@@ -144,6 +169,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     exchange: Exchange = field(default_factory=Exchange)
+    compress: Compress = field(default_factory=Compress)
     simulate: Simulate = field(default_factory=Simulate)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     report: Report = field(default_factory=Report)

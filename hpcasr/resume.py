@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcasr.checkpoint import own_files, read_array
+from hpcasr.checkpoint import has_array, own_files, read_array
 from hpcasr.comm.base import cuts
 from hpcasr.errors import BadInput
 
@@ -43,7 +43,8 @@ def require_same_order(path, manifest, config, task):
 def moved(manifest, versions, algorithm):
     """Whether learners have states of their own, and others than now wrote the checkpoint."""
     then = manifest['versions']
-    return algorithm.own_state and any(then.get(k) != versions[k] for k in algorithm.placed_by)
+    own = algorithm.own_state or (algorithm.compressed and any(name.startswith('rank') for name in manifest['files']))
+    return bool(own) and any(then.get(k) != versions[k] for k in algorithm.placed_by)
 
 
 class Former:
@@ -64,6 +65,10 @@ class Former:
     @property
     def count(self):
         return len(self.files)
+
+    def has(self, name):
+        """Whether their states hold the array `name`."""
+        return self.comm.first(has_array, self.files[0], f'{self.part}/{name}')
 
     def average(self, state):
         """Every array of `state` {name: array} ← the mean of theirs, in place; a whole number is rounded."""

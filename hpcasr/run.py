@@ -8,12 +8,13 @@ from functools import partial
 from hpcasr import experiment, resume
 from hpcasr.acoustic.card import card
 from hpcasr.algorithms import get_algorithm
-from hpcasr.algorithms.about import unused
+from hpcasr.algorithms.about import in_bytes, unused
 from hpcasr.backend import get_backend
 from hpcasr.checkpoint import Checkpoints, part, prefixed, read_h5, verify
 from hpcasr.clock import Clock
 from hpcasr.comm import selftest
 from hpcasr.comm.base import arrangement
+from hpcasr.compress.warmup import settled
 from hpcasr.data.augment import get_masks
 from hpcasr.data.loader import Loader
 from hpcasr.data.task import open_task
@@ -111,7 +112,7 @@ class Run:
             raise BadInput('such a model does not fit into memory; choose fewer model.cells or layers') from None
         network.init(config.data.seed)
         self.network = pace(network, self.comm, config)
-        p = self.network.params
+        p, self.algorithm.config = self.network.params, settled(config, len(task.chunks))
         self.algorithm.bind(p, get_optimizer(config.optim, p.size, dtype, self.ops))
         self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(task.chunks))
         self.work = get_work(self.algorithm, len(task.chunks), config, self.comm)
@@ -153,7 +154,7 @@ class Run:
             shared, own = self.checkpoints.load(path, self.algorithm.keeper)
             state = shared | own
         self.network.params.load(part(state, 'params'))
-        if not moved:
+        if not moved or not self.algorithm.own_state:
             self.algorithm.load(part(state, 'algorithm'))
         self.schedule.load(part(state, 'schedule'))
         self.work.load(part(state, 'work'))
@@ -296,11 +297,11 @@ class Run:
             self.diverged('the parameters are')
         shared = prefixed(params={'params': x}, work=self.work.state(), schedule=self.schedule.state(),
                           scores=asdict(self.scores))
-        exchange = prefixed(algorithm=self.algorithm.state())
+        exchange, apart = prefixed(algorithm=self.algorithm.state()), prefixed(algorithm=self.algorithm.apart())
         alone = self.algorithm.own_state and self.algorithm.keeper == self.comm.rank
         own = exchange | prefixed(params=self.network.params.state()) if alone else {}
         facts = self.facts() | {'ce': ce, 'met': self.met, 'skipped': self.skips.total}
-        self.checkpoints.begin(self.work.samples, shared if own else shared | exchange, own, facts)
+        self.checkpoints.begin(self.work.samples, shared if own else shared | exchange, own | apart, facts)
         self.saved = self.work.samples
         self.clock.split()
 
@@ -375,8 +376,12 @@ class Run:
 
 
 def remark(told):
-    """What an asynchronous algorithm has told of an epoch, behind the line of its scores."""
-    if not told:
-        return ''
-    rejected = f'  {told["rejected"]} updates rejected, not finite'*bool(told['rejected'])
-    return f'  staleness {told["staleness_mean"]:.1f}, at most {told["staleness_max"]}{rejected}'
+    """What an algorithm has told of an epoch, behind the line of its scores."""
+    words = []
+    if 'staleness_mean' in told:
+        words.append(f'staleness {told["staleness_mean"]:.1f}, at most {told["staleness_max"]}')
+    if told.get('rejected'):
+        words.append(f'{told["rejected"]} updates rejected, not finite')
+    if 'compressed_bytes' in told:
+        words.append(f'{in_bytes(told["compressed_bytes"])} of codes, residual {told["residual_norm"]:.3g}')
+    return ''.join(f'  {word}' for word in words)

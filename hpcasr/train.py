@@ -16,6 +16,7 @@ def train(run):
         run.end_epoch()
     while work.epoch < run.config.train.epochs:
         for claim, batch in run.loader:
+            algorithm.samples, algorithm.filled = claim.at, claim.samples/work.full
             run.drill.step(run, batch)
             algorithm.begin(x)
             run.network.loss_and_grad(batch, ready=algorithm.ready, seed=run.config.data.seed)

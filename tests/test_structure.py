@@ -49,8 +49,8 @@ def test_kernels_know_no_layer_and_no_mpi():
 
 COMMANDS = [[], ['algorithms'],
             ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'],
-            ['bench', 'algorithms'], ['bench', 'stragglers'], ['bench', 'exchange'], ['bench', 'onesided'],
-            ['bench', 'convergence'], ['bench', 'cpu'], ['data'],
+            ['bench', 'algorithms'], ['bench', 'stragglers'], ['bench', 'exchange'], ['bench', 'compress'],
+            ['bench', 'links'], ['bench', 'onesided'], ['bench', 'convergence'], ['bench', 'cpu'], ['data'],
             ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],

@@ -7,6 +7,7 @@ from hpcasr.algorithms.asynchronous import Asynchronous
 from hpcasr.algorithms.replicas import Replicas
 from hpcasr.algorithms.sync_decentralized import neighbours
 from hpcasr.algorithms.topology import get_topology
+from hpcasr.compress.takes import Takes
 from hpcasr.finite import finite
 
 
@@ -35,6 +36,9 @@ class AsyncDecentralized(Asynchronous, Replicas):
         options=('exchange.topology', 'exchange.assign', 'exchange.meet', 'exchange.sample'),
         use='ranks of unequal or varying speed: nobody waits for the slowest, and no server is a bottleneck',
         avoid='few equal ranks on a fast network, where sync-allreduce is exact and as fast')
+    compression = Takes(
+        why='reads and writes models in windows at any time, so that nobody could keep public copies of them',
+        instead='take async-ps, whose pushes can be compressed, or sync-decentralized')
 
     def __init__(self, comm, config):
         super().__init__(comm, config)

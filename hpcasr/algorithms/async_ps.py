@@ -1,5 +1,6 @@
 """Servers apply every push as it comes, whatever the others do meanwhile."""
 
+from contextlib import contextmanager
 from functools import partial
 from math import lcm
 
@@ -11,6 +12,8 @@ from hpcasr.algorithms.asynchronous import Asynchronous
 from hpcasr.algorithms.base import parts
 from hpcasr.algorithms.gate import BoundedGate, Gate
 from hpcasr.algorithms.shards import Shards, require_servers, servers
+from hpcasr.compress.pushlog import PushLog
+from hpcasr.compress.takes import Takes
 from hpcasr.errors import BadInput
 
 VERSION = 0  # the counter of a shard: its updates so far
@@ -69,6 +72,9 @@ class AsyncPS(Asynchronous):
     The state is that of one optimizer for all shards, and `versions` [S], updates of each shard, which are Adam's t.
     With another number of shards a checkpoint goes on from their mean; other ranks change nothing.
 
+    Compressed, a push is a record in the log of each shard (compress/pushlog.py), and what has been said of g above is
+    said of what its code says.  A pull from a shard with a log reads the optimizer's state as well.
+
     served   Window of the shards: w, then each vector of the optimizer's state; counter VERSION
     known    [S] versions of the shards at the last pull
     base     [S] the same, of the pull at which the first gradient was taken that has not been pushed
@@ -92,21 +98,27 @@ class AsyncPS(Asynchronous):
                  'exchange.staleness_rate', 'exchange.delay_compensation', 'exchange.assign', 'exchange.meet'),
         use='ranks of unequal speed that share one model: nobody waits',
         avoid='many ranks, of which each sees its gradient applied L − 1 updates late; momentum makes that worse')
+    compression = Takes(
+        ('fp16', 'bf16', 'onebit', 'topk', 'qsgd'), 'mean gradients on their way to the servers; pulls stay plain',
+        'pushes mean gradients of slices of tensors: the threshold is one for sums over the frames of a batch, and '
+        'slices have no factors of their own', 'take onebit or topk')
 
     def __init__(self, comm, config):
+        require_no_correction(config.compress)
         super().__init__(comm, config)
         self.S = servers(comm.size, config)
         require_servers(comm.size, self.S)
         require_possible(config.exchange)
 
     def describe(self):
-        return [self.shards.describe()]
+        return [self.shards.describe()] + ([self.compressed.describe()] if self.compressed else [])
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
         n, dtype, exchange = params.size, params.dtype, self.config.exchange
         self.shards = Shards(n, self.comm.rank, self.comm.size, self.S)
         self.served = self.window(self.comm, self.shards.size*(1 + len(optimizer.vectors())), dtype, 1)
+        self.compress()
         self.bounded = exchange.max_staleness > 0
         gated = self.bounded and not self.journal.replays  # the order of a record keeps the bound
         self.gate = BoundedGate(self.comm, exchange.max_staleness) if gated else Gate()
@@ -118,6 +130,12 @@ class AsyncPS(Asynchronous):
         self.known, self.base = np.zeros((2, len(self.shards.ranks)), np.int64)
         self.mixed = 0
         self.publish(self.known.copy())
+
+    def compress(self):
+        options = self.config.compress
+        if options.method != 'none':
+            self.compressed = PushLog(self.comm, options, self.params, self.optimizer, self.shards, self.window)
+            self.said = np.empty(self.shards.largest, np.float32)
 
     # a step
 
@@ -157,10 +175,18 @@ class AsyncPS(Asynchronous):
         """x ← w."""
         for s in self.shards.order:
             rank = self.shards.ranks[s]
-            with self.lock(self.served, [rank]):
+            with self.lock_shard(s):
                 self.known[s] = self.served.read(rank, VERSION)
-                self.served.get(rank, x[self.shards.slices[s]])
+                self.read_shard(s, x[self.shards.slices[s]], self.known[s])
         self.mixed += self.differ
+
+    @contextmanager
+    def lock_shard(self, s):
+        """Hold shard s, with its log."""
+        with self.lock(self.served, [self.shards.ranks[s]]):
+            if self.compressed:
+                self.compressed.open(s)
+            yield
 
     @property
     def differ(self):
@@ -170,30 +196,83 @@ class AsyncPS(Asynchronous):
     def update_shard(self, s, x):
         """Shard s of w takes what has accrued, and goes to x, unless that is None.  Returns its staleness."""
         rank, part = self.shards.ranks[s], self.shards.slices[s]
-        w = self.w[:part.stop - part.start]
-        vectors = [w, *(vector[part] for vector in self.optimizer.vectors())]
-        with self.lock(self.served, [rank]):
+        w, record = self.w[:part.stop - part.start], self.record(s)
+        with self.lock_shard(s):
             version = self.served.fetch_add(rank, VERSION, 1)
-            for k, vector in enumerate(vectors):
-                self.served.get(rank, vector, k*w.size)
-            self.descend_shard(w, part, version, int(version - self.base[s]))
-            for k, vector in enumerate(vectors):
-                self.served.put(rank, vector, k*w.size)
+            tau = int(version - self.base[s])
+            if self.compressing:
+                self.write_down(s, w, record, version, tau)
+                if x is not None:
+                    self.read_shard(s, w, version + 1)
+            else:
+                self.fetch(s, w, version)
+                self.descend_shard(w, self.gradient(s, w), self.rate(tau), part, version)
+                self.store(s, w)
         if x is not None:
             x[part], self.known[s] = w, version + 1
-        return int(version - self.base[s])
+        return tau
+
+    def fetch(self, s, w, version):
+        """w, and its part of the optimizer's state, ← shard s as `version` updates have made it."""
+        rank, part = self.shards.ranks[s], self.shards.slices[s]
+        for k, vector in enumerate([w, *(vector[part] for vector in self.optimizer.vectors())]):
+            self.served.get(rank, vector, k*w.size)
+        if self.compressed:
+            first = version - self.compressed.waiting[s]
+            for k, (rate, g) in enumerate(self.compressed.read(s, self.said[:w.size])):
+                self.descend_shard(w, g, rate, part, first + k)
+
+    def store(self, s, w):
+        """Shard s ← w, and that part of the optimizer's state."""
+        rank, part = self.shards.ranks[s], self.shards.slices[s]
+        for k, vector in enumerate([w, *(vector[part] for vector in self.optimizer.vectors())]):
+            self.served.put(rank, vector, k*w.size)
+        if self.compressed:
+            self.compressed.empty(s)
+
+    def read_shard(self, s, w, version):
+        """w ← shard s as `version` updates have made it."""
+        rank = self.shards.ranks[s]
+        if not self.compressed or not self.compressed.waiting[s]:
+            self.served.get(rank, w)
+        else:
+            self.fetch(s, w, version)
+            if rank == self.comm.rank:
+                self.store(s, w)
+
+    def record(self, s):
+        """What is to be written down of what has accrued for shard s, if that is known without the shard."""
+        if self.compressing and not self.config.exchange.delay_compensation:
+            return self.compressed.record(s, self.gradient(s, None), self.samples)
+
+    def write_down(self, s, w, record, version, tau):
+        """Put `record` into the log of shard s, which has seen `version` updates; w is overwritten."""
+        log, full = self.compressed, self.compressed.full(s)
+        if record is None or full:
+            self.fetch(s, w, version)
+        if full:
+            self.store(s, w)
+        if record is None:
+            record = log.record(s, self.gradient(s, w), self.samples)
+        log.append(s, record, self.rate(tau))
+
+    def gradient(self, s, w):
+        """What has accrued for shard s, which is w now."""
+        g, exchange = self.accrual.gradient[self.shards.slices[s]], self.config.exchange
+        return self.compensated(g, w, self.accrual.point[self.shards.slices[s]]) if exchange.delay_compensation else g
+
+    def rate(self, tau):
+        """Of an update that comes `tau` others after its gradient was taken."""
+        return self.accrual.rate/max(tau, 1) if self.config.exchange.staleness_rate else self.accrual.rate
 
     @np.errstate(over='ignore', invalid='ignore')  # a model that diverged is seen by its loss
-    def descend_shard(self, w, part, version, tau):
-        """w ← optimizer(w, g, rate) where `version` updates have gone before, tau of them since g was taken."""
-        exchange, accrual = self.config.exchange, self.accrual
-        g, rate = accrual.gradient[part], accrual.rate/max(tau, 1) if exchange.staleness_rate else accrual.rate
-        if exchange.delay_compensation:
-            g = self.compensated(g, w, accrual.point[part])
+    def descend_shard(self, w, g, rate, part, version):
+        """w ← optimizer(w, g, rate) where `version` updates have gone before."""
         self.optimizer.at(version)
         self.optimizer.begin()
         self.optimizer.part(w, g, rate, part.start)
 
+    @np.errstate(over='ignore', invalid='ignore')
     def compensated(self, g, w, x):
         """g + λ g g (w − x): to first order the gradient at w of which g is the one at x."""
         h, weight = self.h[:w.size], self.config.exchange.delay_compensation
@@ -215,15 +294,23 @@ class AsyncPS(Asynchronous):
 
     def refresh(self, x):
         """x ← w, whole; called by all learners together."""
+        self.fold_own()
         self.served.sync()
         versions = self.comm.allgather(self.served.read(self.comm.rank, VERSION))
         self.known[:] = [versions[rank] for rank in self.shards.ranks]
         self.shards.gather(self.comm, self.piece(0), x)
         self.steps, self.fresh = 0, not self.bounded
 
+    def fold_own(self):
+        """Do what waits for the own shard, which nobody else changes now."""
+        if self.compressed and self.comm.rank in self.shards.ranks:
+            s = self.shards.ranks.index(self.comm.rank)
+            self.compressed.open(s)
+            self.read_shard(s, self.w[:self.shards.size], self.served.read(self.comm.rank, VERSION))
+
     def told(self):
         mixed, self.mixed = sum(self.comm.allgather(self.mixed)), 0
-        return super().told() | {'mixed_pulls': mixed}
+        return super().told() | {'mixed_pulls': mixed} | (self.compressed.told() if self.compressed else {})
 
     def piece(self, k):
         """The own shard of w (k = 0) or of the k-th vector of the optimizer's state."""
@@ -248,9 +335,15 @@ class AsyncPS(Asynchronous):
 
     def load(self, state):
         self.optimizer.load(state)
+        if self.compressed:
+            self.compressed.load(state)
         versions = np.asarray(state['versions'])
         S = len(self.known)
         self.publish(versions if len(versions) == S else np.full(S, middle(versions)))
+
+    def regroup(self, former):
+        """What all learners share has been loaded."""
+        return self.compressed.regroup(former)
 
 
 def middle(versions):
@@ -270,3 +363,9 @@ def require_possible(exchange):
     if 0 < K < pushes - 1:
         raise BadInput(f'exchange.max_staleness = {K}: a rank pushes {pushes} times on one pull, so the last is at '
                        f'least {pushes - 1} updates late; give {pushes - 1} or more, or a smaller exchange.pull_every')
+
+
+def require_no_correction(options):
+    """Raise BadInput where a config.Compress asks learners to have the momentum."""
+    if options.method != 'none' and options.correction:
+        raise BadInput('compress.correction = true: momentum of async-ps lives with its servers; leave it out')

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from hpcasr.compress.sum import CompressedSum
+from hpcasr.compress.takes import Takes
 from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE
 from hpcasr.optim.clip import clip
 
@@ -23,11 +25,16 @@ class Algorithm:
     placed_by = ('ranks',)  # the versions (run.Run) that say which learner has which of these states
     behind = 0  # steps, the last ones, of which the sums have not been told yet
     hopeless = False  # True: no later update would count, as all learners have just heard
+    compression = Takes()  # what it does with --compress
+    compressed = None  # compress.sum.CompressedSum, where something is
+    samples = 0  # global ones that were handed out before this step
+    filled = 1.0  # samples of this step, over those of any step but the last of an epoch
     distance = None  # √(mean_l ‖w_l − w̄‖²) as it was last seen; None where all learners hold the same w
 
     def __init__(self, comm, config):
         self.comm, self.config = comm, config
         self.in_a_row = 0  # updates that this learner has left out since the last one that was finite
+        self.compression.require(self.name, config)
         self.keeper = comm.rank  # the learner whose state this one shares, and who writes it
         sums = {'ordered': comm.start_sum, 'mpi': comm.start_library_sum}
         self.start_sum = sums[config.exchange.reduce]  # of vectors as long as the model
@@ -45,6 +52,20 @@ class Algorithm:
     def bind(self, params, optimizer):
         """Take the model's Params and the `optimizer` before the first step."""
         self.params, self.optimizer = params, optimizer
+
+    def compress(self, carrier=None):
+        """Make `compressed`, if the configuration says so; for `bind`."""
+        options, momentum = self.config.compress, 0.0
+        if options.correction:  # then it lives with who sends
+            momentum, self.optimizer.momentum = self.optimizer.momentum, 0.0
+        if options.method != 'none':
+            self.compressed = CompressedSum(self.comm, options, self.params, self.optimizer.ops, self.start_sum,
+                                            carrier, momentum)
+
+    @property
+    def compressing(self):
+        """Whether this step's exchange is compressed."""
+        return self.compressed is not None and self.samples >= self.config.compress.after
 
     def begin(self, x):
         """Called before the forward pass: start whatever overlaps with compute."""
@@ -85,23 +106,30 @@ class Algorithm:
 
     def told(self):
         """{name: value} for the metrics of an epoch, on all learners alike; called by all together."""
-        return {}
+        return self.compressed.told() if self.compressed else {}
 
     def state(self):
-        """{name: array} that, with the parameters, makes the next steps the same bits.
+        """{name: array} that, with the parameters and what is `apart`, makes the next steps the same bits.
 
         All learners call it after the same step, and after `settle`.
         """
-        return self.optimizer.state()
+        return self.optimizer.state() | (self.compressed.state() if self.compressed else {})
+
+    def apart(self):
+        """{name: array}, not copies: what this learner alone has, also where the state is the same for all of them."""
+        return self.compressed.apart() if self.compressed else {}
 
     def load(self, state):
+        """Take up a state, with what is apart if it is there."""
         self.optimizer.load(state)
+        if self.compressed:
+            self.compressed.load(state)
 
     def regroup(self, former):
         """Go on from the checkpoint of `former` learners (resume.Former), of another number or on other nodes.
 
-        The parameters hold their consensus already.  Return what has become of their states, in words.  All learners
-        call it together.
+        The parameters hold their consensus already, and what all learners share has been loaded.  Return what has
+        become of their states, in words.  All learners call it together.
         """
         state = self.optimizer.state()
         former.average(state)

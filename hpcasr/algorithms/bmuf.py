@@ -47,7 +47,7 @@ class Bmuf(LocalSGD):
     def end_block(self, x):
         W, D, base = self.W, self.D, self.spare
         self.mix(base, [W, D], [1.0, self.ahead])
-        self.average(x)
+        self.agree(x, base)
         self.mix(D, [x, base, D], [self.zeta, -self.zeta, self.eta])
         self.mix(W, [W, D], [1.0, 1.0])
         self.mix(x, [W, D], [1.0, self.ahead])

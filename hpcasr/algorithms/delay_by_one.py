@@ -4,6 +4,7 @@ import numpy as np
 
 from hpcasr.algorithms.about import About
 from hpcasr.algorithms.replicas import Replicas
+from hpcasr.compress.takes import Takes
 from hpcasr.model.params import SLOTS
 
 
@@ -27,6 +28,10 @@ class DelayByOne(Replicas):
         options=('exchange.reduce', 'exchange.node_size', 'exchange.meet', 'exchange.sample'),
         use='equal ranks where an exchange takes about as long as the compute of a step',
         avoid='ranks of unequal speed: none can be more than a step ahead')
+    compression = Takes(
+        why='averages the models of all ranks, of which a code says too little',
+        instead='take sync-decentralized with --topology complete: by the same rule it adds coded differences to public'
+                ' copies')
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)

@@ -7,6 +7,7 @@ from hpcasr.algorithms.asynchronous import Asynchronous
 from hpcasr.algorithms.base import parts
 from hpcasr.algorithms.replicas import BLOCK, Replicas
 from hpcasr.algorithms.shards import Shards, require_servers, servers
+from hpcasr.compress.takes import Takes
 from hpcasr.errors import BadInput
 from hpcasr.finite import finite
 from hpcasr.model.params import NONFINITE
@@ -51,6 +52,9 @@ class Easgd(Replicas):
         use='a slow network or ranks of unequal speed: few exchanges, nobody waits, and each rank explores on its own',
         avoid='few equal ranks on a fast network; many steps between exchanges at a high rate, where the springs are '
               'too weak to keep the models together')
+    compression = Takes(
+        why='moves models and a centre towards each other by the same vector on both sides',
+        instead='take local-sgd, or a longer exchange.period')
 
     def __new__(cls, comm, config):
         return super().__new__(FORMS[config.exchange.elastic_update])

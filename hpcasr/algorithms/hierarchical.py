@@ -5,6 +5,7 @@ from hpcasr.algorithms.async_decentralized import AsyncDecentralized
 from hpcasr.algorithms.sync_allreduce import SyncAllreduce
 from hpcasr.algorithms.sync_decentralized import neighbours
 from hpcasr.comm.base import arrangement, nothing
+from hpcasr.compress.takes import Takes
 
 
 def of_node(L, options):
@@ -51,6 +52,9 @@ class Hierarchical(AsyncDecentralized):
                  'exchange.meet', 'exchange.sample'),
         use='nodes with many equal ranks, on a network that is much slower than what is inside of them',
         avoid='one rank per node, where it is async-decentralized, or one node, where it is sync-allreduce')
+    compression = Takes(
+        why='sums gradients in the memory of a node, which no code makes faster, and averages models between nodes',
+        instead='take sync-allreduce on all ranks, or local-sgd on a slow network')
 
     def __init__(self, comm, config):
         super().__init__(comm, config)

@@ -6,6 +6,7 @@ import numpy as np
 
 from hpcasr.algorithms.about import About
 from hpcasr.algorithms.asynchronous import Asynchronous
+from hpcasr.compress.takes import Takes
 from hpcasr.errors import BadInput
 from hpcasr.finite import finite
 from hpcasr.model.params import NONFINITE
@@ -45,6 +46,9 @@ class Hogwild(Asynchronous):
         options=('exchange.assign', 'exchange.meet'),
         use='ranks of unequal speed on one machine',
         avoid='several machines, which share no memory; a run that must be the same again, unless it is recorded')
+    compression = Takes(
+        why='updates one model in shared memory and sends nothing',
+        instead='leave --compress out')
 
     def __init__(self, comm, config):
         super().__init__(comm, config)

@@ -1,7 +1,10 @@
 """Every K steps w_l ← mean_j w_j; in between, every learner goes on alone."""
 
+import numpy as np
+
 from hpcasr.algorithms.about import About
 from hpcasr.algorithms.replicas import Replicas
+from hpcasr.compress.takes import METHODS, Takes
 from hpcasr.model.params import SLOTS
 
 
@@ -26,6 +29,16 @@ class LocalSGD(Replicas):
         use='a network so slow that one exchange in every step would dominate',
         avoid='a large K with a high learning rate, where the models drift apart between averages')
 
+    compression = Takes(METHODS, 'what a rank has gained since the last average')
+
+    def describe(self):
+        return [self.compressed.describe()] if self.compressed else []
+
+    def bind(self, params, optimizer):
+        super().bind(params, optimizer)
+        self.compress()
+        self.base = None  # where all learners began this block, if they need to know
+
     @property
     def period(self):
         return self.config.exchange.period
@@ -44,9 +57,35 @@ class LocalSGD(Replicas):
 
     def end_block(self, x):
         """w_l ← mean_j w_j."""
-        self.average(x)
+        self.agree(x, self.base)
+        if self.compressed:
+            self.base = x.copy() if self.base is None else self.base
+            self.base[:] = x
+
+    def agree(self, x, base):
+        """x ← mean_l x_l in place, the same on every learner; compressed: base + mean_l (x_l − base).
+
+        base   the same on every learner; None: not known, and so nothing is compressed
+        """
+        if base is None or not self.compressing:
+            return self.average(x)
+        with np.errstate(over='ignore', invalid='ignore'):
+            x -= base
+            self.compressed.start(x, 0, x.size)()
+            x /= self.comm.size
+            x += np.nan if self.compressed.bad else base
+        return x
+
+    def state(self):
+        return super().state() | ({} if self.base is None else {'base': self.base})
+
+    def load(self, state):
+        super().load(state)
+        self.base = np.array(state['base']) if self.compressed and 'base' in state else None
 
     def regroup(self, former):
         told = super().regroup(former)
-        self.t = 0
+        self.t, self.base = 0, self.params.data.copy() if self.compressed else None
+        if self.compressed:
+            told += '; ' + self.compressed.regroup(former)
         return told + '; a new block of steps begins'

@@ -8,6 +8,7 @@ from hpcasr.algorithms.about import About
 from hpcasr.algorithms.base import parts
 from hpcasr.algorithms.replicas import Replicas
 from hpcasr.algorithms.topology import push_targets
+from hpcasr.compress.takes import Takes
 from hpcasr.errors import BadInput
 from hpcasr.model.params import SLOTS
 
@@ -41,6 +42,9 @@ class PushSum(Replicas):
         options=('exchange.push_delay', 'exchange.meet', 'exchange.sample'),
         use='a slow network: one message a step, which with a delay τ > 0 hides behind compute',
         avoid='few equal ranks on a fast network, where sync-allreduce keeps all models equal for little more')
+    compression = Takes(
+        why='sends shares of models and masses, to other peers in every step; nothing of them may be left over',
+        instead='take sync-decentralized, or local-sgd on a slow network')
 
     targets = staticmethod(push_targets)
 

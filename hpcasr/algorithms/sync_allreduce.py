@@ -2,6 +2,8 @@
 
 from hpcasr.algorithms.about import About
 from hpcasr.algorithms.base import Algorithm
+from hpcasr.compress.takes import METHODS, Takes
+from hpcasr.model.params import NONFINITE
 
 
 class SyncAllreduce(Algorithm):
@@ -25,12 +27,23 @@ class SyncAllreduce(Algorithm):
         use='equal ranks, a fast network, a batch the model still converges with',
         avoid='ranks of unequal speed, as all wait for the slowest; many ranks on a slow network')
 
+    compression = Takes(METHODS, 'gradients, and their sums where these come back from one rank', momentum=True)
+
+    def describe(self):
+        return [self.compressed.describe()] if self.compressed else []
+
     def allocate_gradient(self, n, dtype):
         return self.comm.shared(n, dtype)
 
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
-        self.sums, self.begun = [], 0
+        self.compress()
+        self.sums, self.begun, self.start = [], 0, self.start_whole
+
+    def begin(self, x):
+        if self.compressed:
+            self.compressed.filled = self.filled
+        self.start = self.compressed.start if self.compressing else self.start_whole
 
     def ready(self, lo, hi):
         if hi - self.begun >= self.config.train.bucket:
@@ -47,8 +60,23 @@ class SyncAllreduce(Algorithm):
         for finish in self.sums:
             finish()
         self.sums, self.begun = [], 0
+        if self.compressing:
+            g[self.params.size + NONFINITE] += self.compressed.bad
 
     def reduce(self, g, hi):
         """Start Σ_l of all that is final and not yet under way."""
-        self.sums.append(self.start_sum(g[self.begun:hi]))
+        self.sums.append(self.start(g, self.begun, hi))
         self.begun = hi
+
+    def start_whole(self, g, lo, hi):
+        """Begin the sum of g[lo:hi]; return finish()."""
+        self.correct(g, lo, hi)
+        return self.start_sum(g[lo:hi])
+
+    def correct(self, g, lo, hi):
+        """Take up what is sent uncompressed, g[lo:hi], where this learner has the momentum."""
+        if self.compressed:
+            self.compressed.correct(g, lo, hi)
+
+    def regroup(self, former):
+        return self.compressed.regroup(former)

@@ -1,11 +1,14 @@
 """w ← w − a · mean_l g_l(w), each slice of w updated by the learner that serves it."""
 
+from functools import partial
 from math import hypot
 
 import numpy as np
 
 from hpcasr.algorithms.about import About
 from hpcasr.algorithms.sync_allreduce import SyncAllreduce
+from hpcasr.compress.pushed import Pushed
+from hpcasr.compress.takes import SUMS, Takes
 from hpcasr.errors import BadInput
 from hpcasr.model.params import SLOTS
 from hpcasr.optim.clip import clip, norm2
@@ -38,6 +41,10 @@ class SyncPS(SyncAllreduce):
         use='a baseline; with exchange.servers = 0 as many bytes as sync-allreduce, and each entry updated once in all',
         avoid='many ranks with one server, whose network link carries all gradients and all models')
 
+    compression = Takes(SUMS, 'gradients on their way to the servers; their slices of the model come back whole',
+                        'sums slices of tensors, which have no factors of their own', 'take onebit or topk',
+                        momentum=True)
+
     def __init__(self, comm, config):
         super().__init__(comm, config)
         L, S = comm.size, servers(comm.size, config)
@@ -48,32 +55,33 @@ class SyncPS(SyncAllreduce):
     def describe(self):
         ranks = np.flatnonzero(np.diff(self.starts))
         return [f'servers   {len(ranks)} of {self.comm.size} ranks: {", ".join(map(str, ranks[:8]))}'
-                + ', ...'*(len(ranks) > 8)]
+                + ', ...'*(len(ranks) > 8), *super().describe()]
 
     def allocate_gradient(self, n, dtype):
         """Any: what is summed goes to servers, not into memory that a node shares."""
 
     def bind(self, params, optimizer):
-        super().bind(params, optimizer)
         self.bounds = self.starts*params.size//self.starts[-1]
         self.own = slice(*self.bounds[self.comm.rank:self.comm.rank + 2].tolist())
+        super().bind(params, optimizer)
+
+    def compress(self, carrier=None):
+        super().compress(partial(Pushed, bounds=self.bounds))
 
     def step(self, x, g, lr):
-        if self.begun < x.size:
-            self.reduce(g, x.size)
-        slots = g[-SLOTS:]
-        self.sums.append(self.comm.start_sum(slots))
-        for finish in self.sums:
-            finish()
-        self.sums, self.begun = [], 0
-        self.descend(x[self.own], g[self.own], slots, lr, self.own.start)
+        self.sum(g)
+        self.descend(x[self.own], g[self.own], g[-SLOTS:], lr, self.own.start)
         self.comm.share_slices(x, self.bounds)
 
-    def reduce(self, g, hi):
-        """Start sending the servers their slices of all that is final and not yet under way."""
-        bounds = np.clip(self.bounds, self.begun, hi) - self.begun
-        self.sums.append(self.comm.start_sum_slices(g[self.begun:hi], bounds))
-        self.begun = hi
+    def start_whole(self, g, lo, hi):
+        """Start sending the servers their slices of g[lo:hi], and adding up the slots behind them."""
+        n, ends = self.params.size, []
+        self.correct(g, lo, hi)
+        if lo < n:
+            ends.append(self.comm.start_sum_slices(g[lo:min(hi, n)], np.clip(self.bounds, lo, min(hi, n)) - lo))
+        if hi > n:
+            ends.append(self.comm.start_sum(g[n:]))
+        return lambda: [end() for end in ends]
 
     def clip(self, g):
         """By the norm of all slices together."""

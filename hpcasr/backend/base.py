@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from hpcasr.backend.packing import Packing
 from hpcasr.kernels.reference import activation, affine, bf16, lstm, mix, softmax_ce, update
 
 
-class Ops:
+class Ops(Packing):
     """Operations with a gradient return (y, backward); backward(dy, *gradients) assigns `gradients` and returns dx.
 
     A backward is called once: a backend may compute it in the memory of its forward.

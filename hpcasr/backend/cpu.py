@@ -5,12 +5,13 @@ import numpy as np
 from hpcasr.aligned import zeros
 from hpcasr.backend.arena import Arena
 from hpcasr.backend.base import Ops
+from hpcasr.backend.cpu_packing import CpuPacking, fits
 from hpcasr.kernels.cpu import activation, affine, gemm, lstm, mix, softmax_ce, update
 from hpcasr.kernels.cpu.processor import BF16, LANES
 from hpcasr.kernels.cpu.tile import PANEL
 
 
-class CpuOps(Ops):
+class CpuOps(CpuPacking, Ops):
     """As Ops; a second backward of an LSTM raises RuntimeError.
 
     Where the processor does not know bf16, products are those of float32, of rounded factors: as exact, but not faster.
@@ -212,8 +213,3 @@ def rows(x):
 def plain(x, dtype=np.float32):
     """x as the kernels take it: contiguous; and writable, without which Numba calls it another type."""
     return np.require(x, dtype, ['C', 'W', 'A'])
-
-
-def fits(x):
-    """Whether the kernels of flat vectors take it."""
-    return x.dtype == np.float32 and x.flags.carray

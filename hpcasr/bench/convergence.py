@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpcasr import launcher
 from hpcasr.algorithms import ALGORITHMS
+from hpcasr.bench import coded
 from hpcasr.bench.table import table
 from hpcasr.bench.variants import Variant, several_nodes, variants
 from hpcasr.decode import report, results
@@ -43,6 +44,8 @@ class Trial:
     algos         names, () for all
     graph, test   decoding graph and store for word error rates, or both None
     sweep         samples of each of `many` learners and step: some algorithms with each of these, in place of all
+    compress      what is compressed how (coded.ways): `algos`, or SERIAL, with each of these and none, in place of all;
+    seeds         and each of them with so many seeds, from `seed` on
     """
 
     store: str
@@ -58,6 +61,8 @@ class Trial:
     graph: str | None = None
     test: str | None = None
     sweep: tuple = ()
+    compress: tuple = ()
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Run:
     variant: Variant
     learners: int
     batch: int
+    seed: int = 0
+    way: str = ''  # of --compress
 
     @property
     def name(self):
@@ -96,26 +103,39 @@ def bench(trial, say):
                 return None, status
     other = next((run for run in planned[1:] if run.variant.algo == SERIAL and run.name not in failed), None)
     rows = [named(run) | (failed.get(run.name) or scores(trial, run, other)) for run in planned]
-    return facts(trial, [row | beside(row, rows[0]) for row in rows]), None
+    near = (lambda row: coded.beside(row, rows)) if trial.compress else (lambda row: beside(row, rows[0]))
+    return facts(trial, [row | near(row) for row in rows]), None
 
 
 def refuse(trial):
     """Raise BadInput for what cannot be meant."""
-    started, variable = launcher.size()
-    if (started or 1) > 1:
-        raise AgreedBadInput(f'{variable}={started}: virtual learners live in one process; start it without mpirun or '
-                             'srun')
+    refuse_ranks()
     if (trial.graph is None) != (trial.test is None):
         raise BadInput('--graph and --test go together: give both for word error rates, or none')
     if trial.graph and not trial.dev:
         raise BadInput('--graph needs --dev as well: the acoustic scale is chosen on held-out speech')
     if trial.sweep and not trial.many:
         raise BadInput('--sweep and --many 0: a sweep is one of --many learners; give their number')
+    if trial.compress and (trial.sweep or trial.graph):
+        raise BadInput('--compress compares cross-entropies at one batch; leave --sweep and --graph out')
+    if trial.seeds > 1 and not trial.compress:
+        raise BadInput('--seeds goes with --compress; give --seed for another one')
+
+
+def refuse_ranks():
+    """Raise BadInput, on all of them, where several processes were started."""
+    started, variable = launcher.size()
+    if (started or 1) > 1:
+        raise AgreedBadInput(f'{variable}={started}: virtual learners live in one process; start it without mpirun or '
+                             'srun')
 
 
 def plan(trial):
-    """[Run]: the serial one, and those that are compared.  Raises BadInput."""
-    return [Run('serial', Variant(SERIAL), 0, trial.ranks*trial.batch), *(sweep if trial.sweep else compare)(trial)]
+    """[Run]: the serial one, or the first without compression, and those that are compared.  Raises BadInput."""
+    if trial.compress:
+        return compressed(trial)
+    serial = Run('serial', Variant(SERIAL), 0, trial.ranks*trial.batch, trial.seed)
+    return [serial, *(sweep if trial.sweep else compare)(trial)]
 
 
 def compare(trial):
@@ -123,15 +143,25 @@ def compare(trial):
     chosen = [v for name in dict.fromkeys(trial.algos or ALGORITHMS)
               for v in variants((name,), VARIED | several_nodes(name, math.gcd(trial.ranks, trial.many)))]
     many = [v for v in chosen if trial.many and 'exchange.topology' in dict(v.values)]
-    return [*(Run(v.label, v, trial.ranks, trial.batch) for v in chosen),
-            *(Run(f'{v.label}, {trial.many} learners', v, trial.many, trial.batch) for v in many)]
+    return [*(Run(v.label, v, trial.ranks, trial.batch, trial.seed) for v in chosen),
+            *(Run(f'{v.label}, {trial.many} learners', v, trial.many, trial.batch, trial.seed) for v in many)]
 
 
 def sweep(trial):
     """[Run]: some algorithms with many learners and growing batches; the rate grows with the batch (optim.lr_batch)."""
     chosen = variants(trial.algos or SWEPT, {'exchange.topology': COMPARED[1:]})
-    return [Run(f'{v.label}, {trial.many} learners x {batch}', v, trial.many, batch)
+    return [Run(f'{v.label}, {trial.many} learners x {batch}', v, trial.many, batch, trial.seed)
             for batch in trial.sweep for v in chosen]
+
+
+def compressed(trial):
+    """[Run]: every way of --compress with every seed; the first ones of a seed without."""
+    algos, ways = dict.fromkeys(trial.algos or (SERIAL,)), coded.ways(trial.compress)
+    for algo in algos:
+        for way in ways:
+            coded.require(algo, way)
+    return [Run(f'{algo} {way}, seed {seed}', Variant(algo, coded.keys(way)), trial.ranks, trial.batch, seed, way)
+            for seed in range(trial.seed, trial.seed + trial.seeds) for algo in algos for way in ways]
 
 
 def stages(trial, serial, run):
@@ -147,7 +177,7 @@ def training(trial, run):
     where = ['--virtual', str(run.learners)] if run.learners else []
     return Stage(f'train-{run.name}', ('train', trial.store, *(('--dev', trial.dev) if trial.dev else ()),
                                        *shlex.split(trial.more), '--algo', run.variant.algo, *keys, '--batch',
-                                       str(run.batch), '--epochs', str(trial.epochs), '--seed', str(trial.seed),
+                                       str(run.batch), '--epochs', str(trial.epochs), '--seed', str(run.seed),
                                        *where, '--out', path(trial, run)), resume=('--resume', 'auto'))
 
 
@@ -185,7 +215,8 @@ def results_aside():
 
 def named(run):
     return {'run': run.label, 'algo': run.variant.algo, 'options': dict(run.variant.values),
-            'learners': run.learners or 1, 'batch': run.batch}
+            'learners': run.learners or 1, 'batch': run.batch,
+            **({'compress': run.way, 'seed': run.seed} if run.way else {})}
 
 
 def scores(trial, run, other):
@@ -231,7 +262,8 @@ def beside(row, serial):
 
 def facts(trial, rows):
     return {'store': trial.store, 'epochs': trial.epochs, 'ranks': trial.ranks, 'batch': trial.batch,
-            'training': trial.more, 'sweep': list(trial.sweep), 'runs': rows}
+            'training': trial.more, 'sweep': list(trial.sweep), 'compress': list(trial.compress), 'seeds': trial.seeds,
+            'runs': rows}
 
 
 def failures(found):
@@ -243,6 +275,9 @@ def lines(found):
     """The figures as text."""
     yield (f'{found["store"]}: {found["epochs"]} epoch{"s"[:found["epochs"] > 1]}, {found["ranks"]} virtual learners x '
            f'{found["batch"]} samples; hpcasr train {found["training"]}')
+    if found['compress']:
+        yield from coded.lines(found['runs'])
+        return
     yield ('held-out cross-entropy (ce) and frame error of the consensus after the last epoch; bytes sent by learner 0 '
            '(with whom the model of hogwild lies)')
     yield table([shown(row) for row in found['runs']], COLUMNS)

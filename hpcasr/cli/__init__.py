@@ -19,9 +19,9 @@ from hpcasr.cli.wire import COMMANDS as WIRE
 from hpcasr.errors import Agreed, BadInput, CheckFailed
 
 # commands that all ranks of a job run with the same arguments
-PARALLEL = ('train', 'bench data', 'bench algorithms', 'bench stragglers', 'bench exchange', 'bench onesided',
-            'bench cpu', 'decode run', 'forward', 'align flat-start', 'align tree', 'align force', 'doctor', 'bench: ',
-            *(f'bench {name}' for name in WIRE if name != 'results'))
+PARALLEL = ('train', 'bench data', 'bench algorithms', 'bench stragglers', 'bench exchange', 'bench compress',
+            'bench onesided', 'bench cpu', 'decode run', 'forward', 'align flat-start', 'align tree', 'align force',
+            'doctor', 'bench: ', *(f'bench {name}' for name in WIRE if name != 'results'))
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})

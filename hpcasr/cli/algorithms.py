@@ -20,23 +20,29 @@ MOST = 1 << 20  # ranks, features, targets
 @click.option('--set', 'assignments', metavar='SECTION.KEY=VALUE', multiple=True,
               help='Set one key of the configuration, such as exchange.period=16; may be repeated.')
 @click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
-@click.option('--markdown', is_flag=True, help='Print the table of the README.')
-def algorithms(name, ranks, model, dim, targets, assignments, as_json, markdown):
+@click.option('--compress', is_flag=True, help='Show what each can compress, by which methods, or why not.')
+@click.option('--markdown', is_flag=True, help='Print the table of the README; with --compress, the other one.')
+def algorithms(name, ranks, model, dim, targets, assignments, as_json, compress, markdown):
     """Tell what the distributed-SGD algorithms do and what they send; everything about the one called NAME.
 
     \b
     Examples:
       hpcasr algorithms
       hpcasr algorithms sync-allreduce --ranks 16 --model swb2000
+      hpcasr algorithms --compress
     """
     from hpcasr.algorithms import ALGORITHMS, get_algorithm
     from hpcasr.algorithms.about import readme_table
+    from hpcasr.compress import takes
     if markdown:
         refuse(name or ranks or model or dim or targets or assignments or as_json,
                '--markdown prints the table of the README and takes nothing else')
-        return say(readme_table(ALGORITHMS.values()))
+        return say((takes.markdown if compress else readme_table)(ALGORITHMS.values()))
     refuse(not ranks and (model or dim or targets or assignments), 'numbers need the ranks as well: --ranks L')
     classes = [get_algorithm(name)] if name else list(ALGORITHMS.values())
+    if compress:
+        refuse(ranks or as_json, '--compress prints a table and takes a NAME or --markdown')
+        return say('\n'.join(takes.lines(classes, width())))
     case = case_of(ranks, model, dim, targets, assignments) if ranks else None
     say(as_object(classes, case) if as_json else as_text(classes, case, name))
 
@@ -65,8 +71,12 @@ def as_object(classes, case):
 
 def as_text(classes, case, name):
     from hpcasr.algorithms.about import detail, overview
-    width = max(shutil.get_terminal_size((100, 24)).columns, 80)
-    return detail(classes[0], case, width) if name else overview(classes, case, width)
+    return detail(classes[0], case, width()) if name else overview(classes, case, width())
+
+
+def width():
+    """Columns to write."""
+    return max(shutil.get_terminal_size((100, 24)).columns, 80)
 
 
 def say(text):

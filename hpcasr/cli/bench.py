@@ -182,6 +182,17 @@ def numbers(context, parameter, text):
     return tuple(dict.fromkeys(found))
 
 
+def speeds(context, parameter, text):
+    """0.1,1,10 as numbers, each more than 0."""
+    try:
+        found = tuple(float(word) for word in text.split(','))
+    except ValueError:
+        found = (0.0,)
+    if not all(0 < speed < float('inf') for speed in found):
+        raise click.BadParameter(f'{text}: give numbers of more than 0, such as 0.1,1,10')
+    return found
+
+
 def factors(context, parameter, text):
     """1,2,4 as numbers, each 1 or more."""
     try:
@@ -301,6 +312,70 @@ def time_exchange(comm, config, trial, as_json):
 @click.option('--model', default='mid', show_default=True, metavar='PRESET', help='A vector as long as this model.')
 @widths
 @click.option('--size', 'nbytes', callback=maybe_size, metavar='BYTES', help='A vector of so many bytes instead.')
+@click.option('--repeats', type=click.IntRange(1), default=15, show_default=True, help='Of each codec, in turn.')
+@SET
+@JSON
+def compress(model, dim, targets, nbytes, repeats, assignments, as_json):
+    """Time the sum of one whole vector over all ranks with every codec of --compress, beside the plain sum.
+
+    encode and decode are what a rank computes in one such sum, the least of the repeats; `of plain` is the time over
+    that of the plain sum, taken in turn; median of the pairs with its 95 % bootstrap interval.  A codec pays below the
+    bandwidth at which the bytes saved by a rank take as long as it computes.  Of the vector one entry in a hundred
+    reaches compress.threshold.  The answers are checked first, bit for bit; exit status 1 if one is wrong.
+
+    \b
+    Examples:
+      mpirun -n 2 hpcasr bench compress
+      mpirun -n 4 hpcasr bench compress --size 165M --set compress.ratio=0.001 --json
+    """
+    from hpcasr import config
+    resolved = config.resolve(None, assignments, {'model.preset': model})
+    return in_parallel(time_codecs, resolved, (nbytes, dim, targets, repeats), as_json)
+
+
+def time_codecs(comm, config, trial, as_json):
+    from hpcasr.backend import get_backend
+    from hpcasr.bench.compress import Trial, bench, lines
+    ops = comm.together(get_backend, config.train.backend)
+    found = bench(comm, config, ops, Trial(*trial), iter if comm.rank else progress)
+    comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
+@bench.command()
+@click.option('--model', default='mid', show_default=True, metavar='PRESET')
+@batches
+@widths
+@click.option('--ranks', type=click.IntRange(1, MOST), default=4, show_default=True, help='Virtual learners.')
+@click.option('--gbps', default='0.1,1,10,100', show_default=True, callback=speeds, metavar='SPEED,...',
+              help='Of the link of each, in Gb/s.')
+@click.option('--pace', type=click.FloatRange(0), default=100.0, show_default=True, metavar='MS',
+              help='Milliseconds that a step computes.')
+@SET
+@JSON
+def links(model, batch, chunk, dim, targets, ranks, gbps, pace, assignments, as_json):
+    """Tell the samples per second of sync-allreduce with every method of --compress, by the speed of the links.
+
+    The learners are virtual: their clocks are simulated, with the exchange behind the compute that hides it.  Only what
+    a method computes is measured, here and now, and added to every step.
+
+    \b
+    Examples:
+      hpcasr bench links --gbps 1,10
+      hpcasr bench links --model swb2000 --dim 260 --targets 32000 --ranks 8 --pace 400 --set simulate.latency=30
+    """
+    from hpcasr import config, process
+    process.tune()
+    from hpcasr.bench.links import Trial, bench, lines
+    resolved = config.resolve(None, assignments, {'model.preset': model, 'data.batch': batch, 'data.chunk': chunk,
+                                                  'simulate.pace': pace})
+    found = bench(resolved, Trial(ranks, gbps, dim, targets), progress)
+    click.echo(json.dumps(found) if as_json else '\n'.join(lines(found)))
+
+
+@bench.command()
+@click.option('--model', default='mid', show_default=True, metavar='PRESET', help='A vector as long as this model.')
+@widths
+@click.option('--size', 'nbytes', callback=maybe_size, metavar='BYTES', help='A vector of so many bytes instead.')
 @click.option('--repeats', type=click.IntRange(1), default=7, show_default=True, help='Turns of everything.')
 @SET
 @JSON
@@ -345,6 +420,11 @@ def time_onesided(comm, config, trial, as_json):
 @click.option('--test', metavar='STORE', help='What to recognize with it.')
 @click.option('--sweep', metavar='N,...', callback=numbers,
               help='Some algorithms with --many learners and each of these batches per learner, instead.')
+@click.option('--compress', multiple=True, metavar='METHOD[,KEY=VALUE...]',
+              help='sync-allreduce, or each --algo, compressed so, and without; all: every method, and onebit without '
+              'feedback; may be repeated, instead.')
+@click.option('--seeds', type=click.IntRange(1, 1000), default=1, show_default=True,
+              help='With --compress: runs of each, from --seed on.')
 @JSON
 def convergence(store, more, as_json, **options):
     """Train with every algorithm on equally many samples, and compare held-out scores and consensus.
@@ -352,13 +432,15 @@ def convergence(store, more, as_json, **options):
     The learners are virtual, so it takes one core; the serial run has the same global batch.  Acoustic scale and
     penalty are chosen with the serial run on the held-out data and taken to all.  Started again, it goes on where it
     stopped, and runs only what is not done.  Exit status 1 if a run fails.  A sweep compares some algorithms at growing
-    global batches, with rates in proportion; there a run may fail.
+    global batches, with rates in proportion; there a run may fail.  With --compress there is no serial run: each is
+    compared with the run of its seed that compresses nothing.
 
     \b
     Examples:
       hpcasr bench convergence train.h5 --dev dev.h5 --out exp/convergence
       hpcasr bench convergence train.h5 --dev dev.h5 --graph exp/tri/graph --test test.h5 --algo bmuf --json
       hpcasr bench convergence train.h5 --dev dev.h5 --sweep 1,2,4,8,16
+      hpcasr bench convergence train.h5 --dev dev.h5 --compress all --compress topk,ratio=0.001 --seeds 3
     """
     import shlex
 

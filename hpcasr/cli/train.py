@@ -11,7 +11,8 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
                'reduce': 'exchange.reduce', 'node_size': 'exchange.node_size', 'pace': 'simulate.pace',
                'max_skipped': 'train.max_skipped', 'max_staleness': 'exchange.max_staleness',
                'assign': 'exchange.assign', 'progress': 'exchange.progress', 'precision': 'train.precision',
-               'hang_timeout': 'train.hang_timeout'}
+               'hang_timeout': 'train.hang_timeout',
+               'compress': 'compress.method', 'compress_after': 'compress.after'}
 
 
 @click.command()
@@ -34,6 +35,9 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--push-delay', metavar='STEPS', help='Steps that a message of push-sum is under way.')
 @click.option('--servers', metavar='N', help='Ranks that are servers of sync-ps, async-ps and easgd; 0: all.')
 @click.option('--reduce', metavar='ordered|mpi', help='Sums in rank order, or as the MPI library likes.')
+@click.option('--compress', metavar='METHOD',
+              help='fp16, bf16, onebit, topk, threshold, qsgd or powersgd, with error feedback.')
+@click.option('--compress-after', metavar='SAMPLES', help='Samples before which nothing is compressed, such as 100K.')
 @click.option('--node-size', metavar='RANKS', help='Ranks of a node.  [default: those of one machine]')
 @click.option('--max-staleness', metavar='K', help='Most updates of others between pull and push, in async-ps.')
 @click.option('--assign', metavar='counter|static', help='Asynchronous work: to whoever is free, or in fixed shares.')

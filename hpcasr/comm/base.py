@@ -10,6 +10,8 @@ from hpcasr.comm.onesided import Window
 from hpcasr.errors import AgreedBadInput, BadInput
 from hpcasr.watch import flight
 
+NO_BYTES = np.empty(0, np.uint8)
+
 
 class Comm:
     """A group of learners, seen from one of them.
@@ -74,6 +76,31 @@ class Comm:
 
     def share_slices(self, x, bounds):
         """x[k] ← x_k[k] of learner k for every slice k, in place, on every learner."""
+
+    def start_relay(self, parcels, room, answers, fold, deliver):
+        """Begin sending the bytes parcels[k] to learner k, who answers all learners at once; return finish().
+
+        fold(parcels)     the answer of this learner to what all of them sent it, in learner order
+        deliver(answers)  called with those of all learners, in their order, before finish() returns
+        room              bytes that a parcel for this learner has at most: those behind its end are of any content
+        answers           [L] bytes of the answer of each learner
+        What has no bytes is not sent, nor asked for: with room 0 there is no fold, without any answers no deliver.
+        Both are called while exchanges move on, on virtual learners fold by any of them.  Parcels and the answer stay
+        untouched until finish() returns; those that were received are of that call alone.
+        """
+        def finish():
+            answer = fold(parcels) if room else NO_BYTES
+            if answers[0]:
+                deliver([answer])
+        return finish
+
+    def start_gather(self, parcel, room, deliver):
+        """Begin sending the bytes `parcel`, at most `room`, to all learners; return finish().
+
+        deliver(parcels)  as that of start_relay: those of all learners, in their order; behind its end a parcel is of
+                          any content up to `room`
+        """
+        return lambda: deliver([parcel])
 
     def start_exchange(self, x, to, frm):
         """Begin sending `x` to the learners `to`, and receiving a vector of its size from each of `frm`.
@@ -221,6 +248,13 @@ def accumulate(parts, out):
     for part in parts[2:]:
         out += part
     return out
+
+
+def relayed(parcels, answers, rank):
+    """(bytes, messages) that learner `rank` sends in a relay."""
+    own, others = int(answers[rank]), len(parcels) - 1
+    there = [parcel.size for k, parcel in enumerate(parcels) if k != rank and parcel.size]
+    return sum(there) + own*others, len(there) + others*(own > 0)
 
 
 def cuts(n, parts):

@@ -2,10 +2,11 @@
 
 from itertools import pairwise
 
+import numpy as np
 from mpi4py import MPI
 
 from hpcasr.comm.adding import add_everywhere
-from hpcasr.comm.base import cuts
+from hpcasr.comm.base import NO_BYTES, cuts
 
 SLICE, SHARE = 3, 4  # tags
 
@@ -57,3 +58,34 @@ def share_slices(mpi, x, bounds):
 
 def library_sum(mpi, x):
     yield mpi.Iallreduce(MPI.IN_PLACE, x).Test
+
+
+def relay(mpi, late, parcels, room, answers, fold, deliver, pool):
+    """Parcels change hands, are folded, and the answers go to everybody, as Comm.start_relay."""
+    others = [k for k in range(mpi.size) if k != mpi.rank]
+    inbox = {p: pool.take(room, np.uint8) for p in others if room}
+    moves = [mpi.Irecv(box, p, SLICE) for p, box in inbox.items()]
+    moves += [mpi.Isend(parcels[p], p, SLICE) for p in [*others[mpi.rank:], *others[:mpi.rank]] if parcels[p].size]
+    yield lambda: MPI.Request.Testall(moves)
+    answer = fold(in_order(inbox, mpi.rank, parcels[mpi.rank])) if room else NO_BYTES
+    for box in inbox.values():
+        pool.give(box)
+    if any(answers):
+        yield from gather(late, answer, answers, deliver, pool)
+
+
+def gather(mpi, own, rooms, deliver, pool):
+    """deliver(those of all processes), where process p has at most rooms[p] bytes to give to everybody."""
+    others = [*range(mpi.rank + 1, mpi.size), *range(mpi.rank)]  # each begins elsewhere
+    inbox = {p: pool.take(int(rooms[p]), np.uint8) for p in others}
+    moves = [mpi.Irecv(box, p, SHARE) for p, box in inbox.items() if box.size]
+    moves += [mpi.Isend(own, p, SHARE) for p in others if own.size]
+    yield lambda: MPI.Request.Testall(moves)
+    deliver(in_order(inbox, mpi.rank, own))
+    for box in inbox.values():
+        pool.give(box)
+
+
+def in_order(inbox, rank, own):
+    """What came from every process, in their order; `own` from this one."""
+    return [(inbox | {rank: own})[p] for p in range(len(inbox) + 1)]

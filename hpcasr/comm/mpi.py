@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from hpcasr.aligned import zeros
 from hpcasr.comm import messages, neighbours
-from hpcasr.comm.base import Comm, require_divisor
+from hpcasr.comm.base import Comm, relayed, require_divisor
 from hpcasr.comm.memory import LINE, share
 from hpcasr.comm.pool import Pool
 from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
@@ -139,6 +139,18 @@ class MPIComm(Comm):
         bounds, own = self.slices(x, bounds)
         steps = self.after_all(messages.share_slices(self.mpi, x, bounds)) if self.worthwhile(x) else None
         self.begin(flight.SHARE, steps, own.nbytes*(self.size - 1), (self.size - 1)*(own.size > 0))()
+
+    def start_relay(self, parcels, room, answers, fold, deliver):
+        if self.size == 1:
+            return super().start_relay(parcels, room, answers, fold, deliver)
+        steps = messages.relay(self.mpi, self.late, parcels, room, answers, fold, deliver, self.pool)
+        return self.begin(flight.SUM, self.after_all(steps), *relayed(parcels, answers, self.rank))
+
+    def start_gather(self, parcel, room, deliver):
+        if self.size == 1:
+            return super().start_gather(parcel, room, deliver)
+        steps = messages.gather(self.mpi, parcel, [room]*self.size, deliver, self.pool)
+        return self.begin(flight.GATHER, self.after_all(steps), parcel.size*(self.size - 1), self.size - 1)
 
     def worthwhile(self, x):
         require_flat(x)

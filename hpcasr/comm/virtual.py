@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcasr.comm.base import Comm, add_in_order, require_divisor
+from hpcasr.comm.base import NO_BYTES, Comm, add_in_order, relayed, require_divisor
 from hpcasr.comm.require import require_bounds, require_flat, require_match, require_peers
 from hpcasr.comm.virtual_window import VirtualWindow
 from hpcasr.watch import flight
@@ -254,6 +254,7 @@ class VirtualComm(Comm):
     def meet(self, value, result, nbytes=0, messages=0):
         """Begin a collective that moves so much over every link when the last has come.
 
+        nbytes   may be a function of [values]
         Return finish() -> result([values]).
         """
         self.counts['meetings'] += 1
@@ -262,6 +263,7 @@ class VirtualComm(Comm):
         meeting.join(self.rank, value, self.now())
         if not meeting.missing:
             learners = [self.world.learners[m] for m in self.members]
+            nbytes = nbytes(meeting.values) if callable(nbytes) else nbytes
             meeting.ends = self.carry(learners, meeting.last, nbytes) + messages*self.world.link.latency
 
         def finish():
@@ -290,6 +292,23 @@ class VirtualComm(Comm):
         total = np.empty_like(vectors[0])
         add_in_order(vectors, self.nodes, total)
         return total
+
+    def start_relay(self, parcels, room, answers, fold, deliver):
+        self.charge(*relayed(parcels, answers, self.rank))
+        sent = [p.copy() for p in parcels], room and fold
+        finish_meeting = self.meet(sent, relay, lambda values: busiest(values, answers), 2*(self.size > 1))
+
+        def finish():
+            found = finish_meeting()
+            if any(answers):
+                deliver(found)
+        return finish
+
+    def start_gather(self, parcel, room, deliver):
+        others = self.size - 1
+        self.charge(parcel.size*others, others)
+        finish_meeting = self.meet(parcel.copy(), list, lambda all: sum(p.size for p in all)*(others > 0), others > 0)
+        return lambda: deliver(finish_meeting())
 
     def start_sum_slices(self, x, bounds):
         mine, nbytes = self.slices(x, bounds)
@@ -358,6 +377,20 @@ class Meeting:
         """Whether this was the last one."""
         self.inside -= 1
         return not self.inside
+
+
+def relay(values):
+    """[L] the answers of all learners, each of which brought (its parcels, its fold or 0)."""
+    return [fold([parcels[k] for parcels, _ in values]).copy() if fold else NO_BYTES
+            for k, (_, fold) in enumerate(values)]
+
+
+def busiest(values, answers):
+    """The most bytes that go to or from one learner in a relay."""
+    everybody = range(len(values))
+    out = [relayed(values[k][0], answers, k)[0] for k in everybody]
+    into = [sum(values[p][0][k].size + int(answers[p]) for p in everybody if p != k) for k in everybody]
+    return max(out + into)
 
 
 def latest(letters, keys, what):

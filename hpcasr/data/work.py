@@ -47,6 +47,11 @@ class StaticWork:
         return self.epoch*self.total + self.consumed
 
     @property
+    def full(self):
+        """Samples of a step, if as many are left."""
+        return self.batch*self.size
+
+    @property
     def over(self):
         """Whether the epoch is."""
         return self.consumed >= self.total
@@ -111,6 +116,10 @@ class FreeWork(StaticWork):
         super().__init__(total, batch, comm.rank, comm.size, every)
         self.comm, self.journal, self.crew, self.meetings = comm, journal, crew, 0
         self.window = comm.window(0, 'f4', self.COUNTERS)
+
+    @property
+    def full(self):
+        return self.batch*self.crew.size
 
     def rest(self):
         return self.journal.claims(self.draw(), self.recorded)

@@ -56,7 +56,8 @@ def state():
     told = hashlib.sha256(f'{sys.version} {platform.machine()} {cpuinfo()} {options()}'.encode())
     for package in 'numba', 'llvmlite', 'numpy':
         told.update(f'{package} {importlib.metadata.version(package)}'.encode())
-    for path in sorted(pathlib.Path(__file__).parent.glob('*.py')):
+    here = pathlib.Path(__file__).parent
+    for path in sorted([*here.glob('*.py'), *here.with_name('reference').glob('*.py')]):  # whose constants are used
         told.update(f'{path} {path.stat().st_mtime_ns}'.encode() + path.read_bytes())  # Numba looks at the time, too
     return told.hexdigest()[:16]
 

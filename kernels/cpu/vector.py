@@ -62,7 +62,10 @@ class Vectors:
 
     def splat(self, address, offset=0):
         """The float32 at an address, in every lane."""
-        number = self.b.load(self.at(address, offset, FLOAT))
+        return self.spread(self.b.load(self.at(address, offset, FLOAT)))
+
+    def spread(self, number):
+        """A float32 in every lane."""
         nothing = ir.Constant(self.type, ir.Undefined)
         return self.b.shuffle_vector(self.b.insert_element(nothing, number, ir.Constant(I32, 0)), nothing,
                                      self.whole_constant(0))

@@ -45,6 +45,8 @@ class Quadratic:
     bad      {(rank, step)} where the gradient is not finite
     apart    learners start from different models
     pull     'drawn', 'constant' (g = n·1, wherever w is) or 'none'
+    stride   entries of the gradient that become final at a time
+    columns  of the matrix that the first n − 7 entries are
     """
 
     n: int = 37
@@ -54,6 +56,12 @@ class Quadratic:
     bad: set = field(default_factory=set)
     apart: bool = False
     pull: str = 'drawn'
+    stride: int = 7
+    columns: int = 1
+
+    @property
+    def shapes(self):
+        return {'a': ((self.n - 7)//self.columns, self.columns), 'b': (7,)}
 
     def learner(self, *where):
         return Puller(self, *where)
@@ -65,7 +73,7 @@ class Puller:
     def __init__(self, problem, rank, size, dtype, memory=nothing, gradient_memory=nothing):
         self.problem, self.rank = problem, rank
         n = problem.n
-        self.params = Params({'a': (n - 7, 1), 'b': (7,)}, dtype, memory(n, dtype), gradient_memory(n + SLOTS, dtype))
+        self.params = Params(problem.shapes, dtype, memory(n, dtype), gradient_memory(n + SLOTS, dtype))
         self.params.data[:] = np.random.default_rng([problem.seed, problem.apart*rank]).normal(size=n)
         self.A = np.random.default_rng(problem.seed).uniform(0.3, 1.5, n).astype(dtype)
 
@@ -79,8 +87,8 @@ class Puller:
         p.slots[:] = 0
         p.slots[[FRAMES, LOSS, SAMPLES, NONFINITE]] = frames, p.grad @ p.grad, self.rank + 1, bad
         ready(0, 0)
-        for lo in range(0, p.size, 7):
-            ready(lo, min(lo + 7, p.size))
+        for lo in range(0, p.size, self.problem.stride):
+            ready(lo, min(lo + self.problem.stride, p.size))
 
     def pull(self, c):
         x = self.params.data
@@ -185,6 +193,7 @@ class Player:
 
     def step(self, t):
         p, algorithm = self.params, self.algorithm
+        algorithm.samples = t  # as if a step had one
         algorithm.begin(p.data)
         if self.pause:
             self.comm.sleep(self.pause(self.comm.rank, t))
@@ -208,7 +217,8 @@ class Player:
         p = self.params
         self.algorithm.settle(p.data, p.slots)
         self.algorithm.consensus(p.data)
-        state, x = {k: np.array(v) for k, v in self.algorithm.state().items()}, p.data.copy()
+        state, x = self.algorithm.state() | self.algorithm.apart(), p.data.copy()
+        state = {k: np.array(v) for k, v in state.items()}
         self.algorithm.close(p.data)
         other = replace(self, **how)
         other.params.data[:] = x

@@ -35,7 +35,7 @@ def save(player, path, samples):
     a.settle(p.data, p.slots)
     consensus = a.consensus(p.data).copy()
     state = {k: np.array(v) for k, v in a.state().items()}
-    own = prefixed(algorithm=state, params=p.state()) if a.keeper == comm.rank else {}
+    own = prefixed(algorithm=state | a.apart(), params=p.state()) if a.keeper == comm.rank else {}
     checkpoints = Checkpoints(path, comm, keep=9)
     checkpoints.save(samples, prefixed(params={'params': consensus}), own, FACTS)
     return consensus, state if own else None
@@ -54,11 +54,11 @@ def end(player):
     player.algorithm.close(player.params.data)
 
 
-def before(path, name, nodes, options, problem=PROBLEM):
+def before(path, name, nodes, options, problem=PROBLEM, **how):
     """(consensus, [states]) of a run that is saved after STEPS steps."""
     def work(comm):
         comm.nodes = nodes
-        player = Player(comm, name, problem, options=options)
+        player = Player(comm, name, problem, options=options, **how)
         for t in range(STEPS):
             player.step(t)
         found = save(player, path, 1)
@@ -68,11 +68,11 @@ def before(path, name, nodes, options, problem=PROBLEM):
     return found[0][0], [state for _, state in found if state]
 
 
-def after(path, name, nodes, options, look, problem=PROBLEM):
+def after(path, name, nodes, options, look, problem=PROBLEM, **how):
     """[look(player)] of learners that go on from there."""
     def work(comm):
         comm.nodes = nodes
-        player, _ = begin(comm, path, name, problem, options=options)
+        player, _ = begin(comm, path, name, problem, options=options, **how)
         found = look(player)
         player.algorithm.settle(player.params.data, player.params.slots)
         end(player)

@@ -10,6 +10,7 @@ import pytest
 from hpcasr.algorithms import ALGORITHMS
 from hpcasr.algorithms.about import readme_table
 from hpcasr.cli import main
+from hpcasr.compress.takes import METHODS, markdown
 
 
 def told(capsys, *arguments):
@@ -53,6 +54,19 @@ def test_the_papers_model_has_the_papers_features(capsys):
     assert (found['dim'], found['targets'], found['model_bytes']) == (260, 32000, 4*43130368)
 
 
+def test_what_can_be_compressed(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    lines = told(capsys, '--compress').splitlines()
+    assert lines[0].split() == list(METHODS) and max(map(len, lines)) <= 80
+    cells = {line.split()[0]: line.split()[1:] for line in lines[1:] if not line.startswith(' ')}
+    assert cells == {name: ['yes' if m in cls.compression.methods else 'no' for m in METHODS]
+                     for name, cls in ALGORITHMS.items()}
+    text = ' '.join(' '.join(lines).split())
+    assert all(cls.compression.why in text and cls.compression.what in text for cls in ALGORITHMS.values())
+    assert told(capsys, 'bmuf', '--compress').splitlines()[1].startswith('bmuf')
+    assert told(capsys, '--compress', '--markdown') == markdown(ALGORITHMS.values()) + '\n'
+
+
 def test_markdown(capsys):
     assert told(capsys, '--markdown') == readme_table(ALGORITHMS.values()) + '\n'
 
@@ -67,6 +81,7 @@ def test_markdown(capsys):
     (['--ranks', '0'], '--ranks'),
     (['--ranks', '2', '--dim', '0'], '--dim'),
     (['--markdown', '--json'], '--markdown prints the table of the README and takes nothing else'),
+    (['--compress', '--json'], '--compress prints a table and takes a NAME or --markdown'),
     (['sync-allreduce', '--markdown'], 'takes nothing else'),
 ])
 def test_bad_input_is_one_line(capsys, arguments, line):
