@@ -60,7 +60,7 @@ class Way:
     def __init__(self, name, comm, options, ops, n):
         self.name, self.comm, self.x, self.steps = name, comm, np.empty(n, DTYPE), 0
         self.codec = Timed(get_codec(replace(options, method=name), ops))
-        self.carrier = CARRIERS[name](comm, self.codec, [Piece(0, n)], lambda: Feedback(self.codec, n))
+        self.carrier = CARRIERS[name](comm, self.codec, [Piece(0, n)], lambda momentum=0.0: Feedback(self.codec, n))
 
     def run(self):
         self.carrier.start(self.x, 0, self.x.size, self.steps)()

@@ -86,9 +86,12 @@ def check_segments(store, u, tree, owners):
 def check_utterance(store, u, counts):
     """Problems of one utterance; `counts` [K] is added to where all its targets are in range."""
     where = f'{store.path}: utterance {store.name(u)}'
-    if damage := store.damage(u):
+    damage = store.damage(u)
+    if damage:
         yield f'{store.path}: {damage}'
-    _, targets = store.utterance(u)
+    frames, targets = store.utterance(u)
+    if not np.isfinite(frames).all() and not_finite(frames) not in damage:
+        yield f'{where}: {not_finite(frames)}'
     if targets is None:
         return
     if 0 <= targets.min() <= targets.max() < len(counts):

@@ -10,6 +10,7 @@ first touched, and so have offsets, speakers and counts, compared when the store
 and the lexicon, compared when they are read: a store that rots on disk is told from a model that does not learn.
 """
 
+import math
 import mmap
 import zlib
 from functools import cached_property
@@ -165,11 +166,16 @@ class Store(Corpus):
 
 
 def facts(text):
-    """The dict of a JSON text.  ValueError if it is none."""
+    """The dict of a JSON text: front end, or provenance.  ValueError if it is none."""
     found = parsed(text)
-    if not isinstance(found, dict):
+    known = isinstance(found, dict) and found.get('deltas', 0) in range(3) and is_time(found.get('frame_shift', 1))
+    if not known:
         raise ValueError('front end or provenance are not what they should be')
     return found
+
+
+def is_time(seconds):
+    return type(seconds) in (int, float) and 0 < seconds < math.inf
 
 
 def context(splice):
