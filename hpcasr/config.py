@@ -64,10 +64,11 @@ class Train:
     algo: str = key('sync-allreduce', 'distributed-SGD algorithm')
     epochs: int = key(8, 'passes over the training samples', least=1)
     dtype: str = key('float32', 'of parameters and arithmetic', ('float32', 'float64'))
-    precision: str = key('fp32', 'of what products of matrices multiply: float32 (of train.dtype), or rounded to bf16; '
-                         'their sums, parameters, gradients and gates stay what they are', ('fp32', 'bf16'))
-    backend: str = key('auto', 'implementation of the layers: compiled for this processor, or plain NumPy; auto: the '
-                       'fastest there is', ('auto', 'cpu', 'reference'))
+    precision: str = key('fp32', 'of what products of matrices multiply: float32 (of train.dtype), or rounded to bf16, '
+                         'or, on GPUs alone, to tf32; their sums, parameters, gradients and gates stay what they are',
+                         ('fp32', 'bf16', 'tf32'))
+    backend: str = key('auto', 'implementation of the layers: compiled for this processor, plain NumPy, or an NVIDIA '
+                       'GPU for every rank; auto: the fastest on the processor', ('auto', 'cpu', 'reference', 'cuda'))
     max_skipped: int = key(3, 'steps in a row that are left out, because the loss or the gradient of a rank is not '
                            'finite, before training stops; 0: it stops at the first.  One spoilt batch stands alone; a '
                            'model that has diverged fails in every step, so more would only cost time', least=0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hpcasr.backend.base import Ops
 from hpcasr.checkpoint import has_array, own_files, read_array
 from hpcasr.comm.base import cuts
 from hpcasr.errors import BadInput
@@ -47,6 +48,9 @@ def moved(manifest, versions, algorithm):
     return bool(own) and any(then.get(k) != versions[k] for k in algorithm.placed_by)
 
 
+HOST = Ops()  # of states that are updated there
+
+
 class Former:
     """The learners who wrote a checkpoint, for those who go on from it in another number, or on other nodes.
 
@@ -56,8 +60,8 @@ class Former:
     part of one model is in memory, and everything is read once.
     """
 
-    def __init__(self, path, manifest, comm, part):
-        self.files, self.comm, self.part = own_files(path, manifest), comm, part
+    def __init__(self, path, manifest, comm, part, ops=HOST):
+        self.files, self.comm, self.part, self.ops = own_files(path, manifest), comm, part, ops
         if not self.files:
             raise BadInput(f'{path}: holds no file of any rank (rank0000.h5 ...); go on from another checkpoint, or '
                            'start anew with another --out')
@@ -87,8 +91,10 @@ class Former:
         """out ← find(*args, slice), each learner its slice."""
         bounds = cuts(out.size, self.comm.size)
         mine = slice(*bounds[self.comm.rank:self.comm.rank + 2].tolist())
-        out[mine] = self.comm.together(find, *args, mine)
-        self.comm.share_slices(out, bounds)
+        whole = self.ops.host(out)
+        whole[mine] = self.comm.together(find, *args, mine)
+        self.comm.share_slices(whole, bounds)
+        self.ops.assign(out, whole)
 
     def mean(self, name, entries=()):
         """The mean of their arrays `name`, added up in learner order in float64."""

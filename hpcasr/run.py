@@ -70,6 +70,9 @@ class Run:
         self.regrouped = ''  # what has become of the states of other learners, in words
         self.versions = experiment.versions() | {'ranks': comm.size}
         comm.compare({**self.versions, **config.flat(), **asdict(request)})
+        train = config.train
+        self.ops = comm.together(get_backend, train.backend, train.precision, train.dtype, comm.place)
+        comm.compare({'train.backend': self.ops.where})
         comm.together(self.choose)
         self.versions['nodes'] = arrangement(comm.nodes)
         self.versions['backend'] = '; '.join(dict.fromkeys(comm.allgather(self.ops.describe())))
@@ -92,10 +95,10 @@ class Run:
     def choose(self):
         """Look up what the configuration names, before anything is made of it."""
         resolve(self.config.model)
-        train = self.config.train
-        self.ops = get_backend(train.backend, train.precision, train.dtype)
         self.comm.arrange(self.config.exchange.node_size)
-        self.algorithm = get_algorithm(self.config.train.algo)(self.comm, self.config)
+        algorithm = get_algorithm(self.config.train.algo)
+        resident = algorithm.resident and self.config.compress.method == 'none'  # codes are made on the host
+        self.algorithm = algorithm(self.ops.reach(self.comm, resident), self.config)
         self.grace = Grace(self.config.checkpoint.grace)
         self.journal = self.algorithm.journal = get_journal(self.request)
         if (self.request.record or self.request.replay) and not self.algorithm.asynchronous:
@@ -114,11 +117,13 @@ class Run:
         self.network = pace(network, self.comm, config)
         p, self.algorithm.config = self.network.params, settled(config, len(task.chunks))
         self.algorithm.bind(p, get_optimizer(config.optim, p.size, dtype, self.ops))
+        self.network.reserve(config.data.chunk, config.data.batch)
         self.schedule = get_schedule(config.optim, config.data.batch*self.comm.size, len(task.chunks))
         self.work = get_work(self.algorithm, len(task.chunks), config, self.comm)
         self.loader = Loader(task.corpus, task.chunks, self.work, config.data.seed, config.data.ahead, dtype,
-                             self.comm.now, get_masks(config.data, task.corpus))
-        self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype)
+                             self.comm.now, get_masks(config.data, task.corpus), self.ops.page)
+        self.dev_loader = Loader(task.dev, task.dev_chunks, self.share(task.dev_chunks), None, config.data.ahead, dtype,
+                                 zeros=self.ops.page)
         self.checkpoints = Checkpoints(self.out, self.comm, config.checkpoint.keep, config.checkpoint.background)
         self.drill = self.checkpoints.drill = get_drill(os.environ, self)
         self.skips = Skips(self.comm, partial(utterances, self.loader), config.train.max_skipped)
@@ -140,7 +145,7 @@ class Run:
             moved = resume.moved(manifest, self.versions, self.algorithm)
             self.comm.together(self.load, path, manifest, moved)
             if moved:
-                former = self.comm.together(resume.Former, path, manifest, self.comm, 'algorithm')
+                former = self.comm.together(resume.Former, path, manifest, self.comm, 'algorithm', self.ops)
                 self.regrouped = self.algorithm.regroup(former)
         return path, manifest, complaints
 
@@ -155,7 +160,7 @@ class Run:
             state = shared | own
         self.network.params.load(part(state, 'params'))
         if not moved or not self.algorithm.own_state:
-            self.algorithm.load(part(state, 'algorithm'))
+            self.algorithm.load(self.ops.vectors(part(state, 'algorithm')))
         self.schedule.load(part(state, 'schedule'))
         self.work.load(part(state, 'work'))
         self.scores = Scores(**part(state, 'scores'))
@@ -292,18 +297,23 @@ class Run:
         self.finish_checkpoint()
         self.restore()
         self.recorder.flush(samples=self.work.samples, epoch=round(self.epoch, 4))
-        x = self.algorithm.consensus(self.network.params.data)
-        if not all(self.comm.allgather(finite(x) and finite(self.network.params.data))):
+        x = self.consensus()
+        if not all(self.comm.allgather(finite(x) and finite(self.ops.host(self.network.params.data)))):
             self.diverged('the parameters are')
         shared = prefixed(params={'params': x}, work=self.work.state(), schedule=self.schedule.state(),
                           scores=asdict(self.scores))
-        exchange, apart = prefixed(algorithm=self.algorithm.state()), prefixed(algorithm=self.algorithm.apart())
+        exchange = prefixed(algorithm={name: self.ops.host(v) for name, v in self.algorithm.state().items()})
+        apart = prefixed(algorithm=self.algorithm.apart())
         alone = self.algorithm.own_state and self.algorithm.keeper == self.comm.rank
         own = exchange | prefixed(params=self.network.params.state()) if alone else {}
         facts = self.facts() | {'ce': ce, 'met': self.met, 'skipped': self.skips.total}
         self.checkpoints.begin(self.work.samples, shared if own else shared | exchange, own | apart, facts)
         self.saved = self.work.samples
         self.clock.split()
+
+    def consensus(self):
+        """The parameters to save, on the host."""
+        return self.ops.host(self.algorithm.consensus(self.network.params.data))
 
     def restore(self):
         """Make the directory of the experiment anew if somebody has removed it; whether that was so."""
@@ -364,9 +374,8 @@ class Run:
     def finish(self):
         """Say on disk and on the screen that everything has succeeded."""
         self.leave()
-        x = self.network.params.data
-        self.algorithm.close(x)
-        facts = {'checksum': experiment.checksum(self.algorithm.consensus(x)), 'samples': self.work.samples,
+        self.algorithm.close(self.network.params.data)
+        facts = {'checksum': experiment.checksum(self.consensus()), 'samples': self.work.samples,
                  'epochs': self.work.epoch, 'ce': float(self.scores.ce), 'fer': float(self.scores.fer)}
         self.recorder.close()
         self.comm.first(experiment.mark_done, self.out, facts, self.checkpoints)

@@ -12,9 +12,9 @@ from hpcasr.cli.wire import COMMANDS as WIRE
 
 ROOT = pathlib.Path(hpcasr.__file__).parent
 DOORS = {'mpi4py': ('comm/', 'bench/', 'doctor/'),
-         'cupy': ('backend/cuda.py', 'kernels/cuda/', 'bench/', 'doctor/'),
+         'cupy': ('backend/cuda', 'kernels/cuda/', 'bench/', 'doctor/'),
          'numba': ('kernels/', 'align/'), 'h5py': ('data/store', 'checkpoint.py'), 'click': ('cli/',),
-         'torch': ('bench/torch_model.py',), 'pickle': ()}
+         'torch': ('bench/torch_',), 'pickle': ()}
 
 
 def sources():
@@ -50,7 +50,8 @@ def test_kernels_know_no_layer_and_no_mpi():
 COMMANDS = [[], ['algorithms'],
             ['train'], ['report'], ['recipe'], ['bench'], ['bench', 'step'], ['bench', 'data'],
             ['bench', 'algorithms'], ['bench', 'stragglers'], ['bench', 'exchange'], ['bench', 'compress'],
-            ['bench', 'links'], ['bench', 'onesided'], ['bench', 'convergence'], ['bench', 'cpu'], ['data'],
+            ['bench', 'links'], ['bench', 'onesided'], ['bench', 'convergence'], ['bench', 'cpu'], ['bench', 'gpu'],
+            ['data'],
             ['data', 'import'], ['data', 'features'], ['data', 'synth'], ['data', 'pack'], ['data', 'perturb'],
             ['data', 'info'], ['data', 'check'], ['align'], ['align', 'equal'], ['align', 'flat-start'],
             ['align', 'tree'], ['align', 'force'], ['align', 'export'],

@@ -19,6 +19,7 @@ from hpcasr.errors import BadInput
 from hpcasr.model.network import build
 
 AT_ONCE = 4096  # frames of a batch of windows, without context; at least one window
+PRECISE = {'tf32': 'fp32'}  # what a processor takes for what only GPUs know: it is no less exact
 AVERAGED = 3  # checkpoints: that many are kept unless the configuration says otherwise
 
 
@@ -51,7 +52,7 @@ class Hybrid:
         train = config.train
         # the fastest that this machine has, whatever computed in training and on whichever processor
         network = build(config.model, self.dim, self.num_pdfs, train.dtype,
-                        get_backend('auto', train.precision, train.dtype))
+                        get_backend('auto', PRECISE.get(train.precision, train.precision), train.dtype))
         total = sum(self.parameters(network, checkpoint) for checkpoint in self.checkpoints)
         network.params.load({'params': total/len(self.checkpoints)})
         return network

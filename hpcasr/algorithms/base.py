@@ -21,6 +21,7 @@ class Algorithm:
 
     name = None
     asynchronous = False  # True: learners step at their own pace between meeting points
+    resident = False  # True: x and g may be vectors on a GPU, and all of the algorithm's own are where they are
     own_state = False  # True: every learner's state differs, and each writes its own into a checkpoint
     placed_by = ('ranks',)  # the versions (run.Run) that say which learner has which of these states
     behind = 0  # steps, the last ones, of which the sums have not been told yet

@@ -16,6 +16,7 @@ class DelayByOne(Replicas):
     """
 
     name = 'delay-by-one'
+    resident = True
     about = About(
         family='AD-PSGD, bounded',
         rule='w_l(k + 1) = mean_j w_j(k) − a · g_l(w_l(k))',

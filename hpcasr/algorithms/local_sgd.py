@@ -16,6 +16,7 @@ class LocalSGD(Replicas):
     """
 
     name = 'local-sgd'
+    resident = True
     about = About(
         family='K-step averaging',
         rule='w_l ← w_l − a · g_l(w_l); every K steps w_l ← mean_j w_j',

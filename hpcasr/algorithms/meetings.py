@@ -59,7 +59,7 @@ class Meetings:
     @np.errstate(over='ignore')
     def send(self, x):
         """Begin the sum of the ballots, and start a new one."""
-        sample = x[self.places].astype(np.float64)
+        sample = self.comm.host(x[self.places]).astype(np.float64)
         self.ballot[SLOTS:-1], self.ballot[-1] = self.weight*sample, self.weight*(sample @ sample)
         self.ballot, self.told = self.told, self.ballot
         self.ballot[:] = 0

@@ -30,6 +30,7 @@ class PushSum(Replicas):
     """
 
     name = 'push-sum'
+    resident = True
     about = About(
         family='SGP',
         rule='x ← x − a · g(z); half of (x, m) goes to one peer, τ steps later it is added there; z = x/m',
@@ -51,9 +52,11 @@ class PushSum(Replicas):
     def bind(self, params, optimizer):
         super().bind(params, optimizer)
         self.delay, n = self.config.exchange.push_delay, params.size
-        self.pair, self.spare = np.append(params.data, params.dtype.type(1)), np.empty(n + 1, params.dtype)
+        vector = optimizer.ops.vector
+        self.pair, self.spare = vector(n + 1, params.dtype), vector(n + 1, params.dtype)
+        self.pair[:-1], self.pair[-1:] = params.data, 1
         try:
-            self.outbox = np.empty((self.delay + 1, n + 1), params.dtype)
+            self.outbox = vector((self.delay + 1)*(n + 1), params.dtype).reshape(self.delay + 1, n + 1)
         except (MemoryError, ValueError):  # what NumPy says of sizes that no machine has
             raise BadInput(f'exchange.push_delay = {self.delay}: there is no memory for so many models under way; give '
                            'a smaller one') from None

@@ -14,6 +14,7 @@ class SyncAllreduce(Algorithm):
     """
 
     name = 'sync-allreduce'
+    resident = True
     about = About(
         family='SC-PSGD',
         rule='w ← w − a · Σ_l g_l(w) / Σ_l n_l',

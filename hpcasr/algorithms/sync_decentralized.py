@@ -26,6 +26,7 @@ class SyncDecentralized(Replicas):
     """
 
     name = 'sync-decentralized'
+    resident = True
     about = About(
         family='SD-PSGD',
         rule='w_l ← Σ_j T_lj · w_j − a · g_l(w_l)',

@@ -4,6 +4,7 @@ import numpy as np
 
 from hpcasr.backend.packing import Packing
 from hpcasr.kernels.reference import activation, affine, bf16, lstm, mix, softmax_ce, update
+from hpcasr.model.params import Params
 
 
 class Ops(Packing):
@@ -16,6 +17,7 @@ class Ops(Packing):
     """
 
     name = 'reference'
+    where = 'the processor'
     block = 1 << 15  # entries of flat vectors to work on at a time: the next operation finds them in the cache
 
     def __init__(self, precision='fp32'):
@@ -24,6 +26,18 @@ class Ops(Packing):
     def describe(self):
         """A few words: what computes."""
         return 'NumPy' + ', products of bf16, emulated'*(self.taken is bf16.rounded)
+
+    def reach(self, comm, resident):
+        """`comm` for an algorithm; resident: it works with vectors that lie wherever this backend computes."""
+        return comm
+
+    def params(self, shapes, dtype, buffer, memory):
+        """The Params of an algorithm that was given `reach`; arguments as of Params."""
+        return Params(shapes, dtype, buffer, memory)
+
+    def network(self, network):
+        """A Network over these `params`, as this backend computes it."""
+        return network
 
     def begin(self):
         """A training step begins: what the last one has given may be overwritten."""
@@ -34,6 +48,31 @@ class Ops(Packing):
     def asarray(self, x, dtype=None):
         """`x`, from the host, where this backend computes."""
         return np.asarray(x, dtype)
+
+    def vector(self, n, dtype):
+        """[n] zeros where the parameters are."""
+        return np.zeros(n, dtype)
+
+    def page(self, shape, dtype):
+        """Zeros on the host, where `asarray` takes them up fast; called by any thread."""
+        return np.zeros(shape, dtype)
+
+    def host(self, x):
+        """`x`, which lies where the parameters are or on the host, on the host; perhaps not a copy."""
+        return x
+
+    def assign(self, out, x):
+        """out ← x, of which x lies on the host and `out` where the parameters are."""
+        if out is not x:
+            out[:] = x
+
+    def vectors(self, state):
+        """The arrays of a checkpoint, {name: array}, with its vectors where the parameters are."""
+        return state
+
+    def scale(self, x, r):
+        """x r, entry by entry, r as `asarray` gives it."""
+        return x*r
 
     def affine(self, x, W, b):
         """x W + b; backward(dy, dW, db, need_dx=True)."""

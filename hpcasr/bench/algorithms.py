@@ -120,8 +120,9 @@ class Runner:
     def __init__(self, comm, variant, config, shape):
         config = variant.config(config)
         self.variant, self.batch = variant, shape.random(comm.rank)
-        self.algorithm = get_algorithm(variant.algo)(comm, config)
-        ops = get_backend(config.train.backend, config.train.precision, shape.dtype)
+        ops = get_backend(config.train.backend, config.train.precision, shape.dtype, comm.place)
+        algorithm = get_algorithm(variant.algo)
+        self.algorithm = algorithm(ops.reach(comm, algorithm.resident), config)
         self.network = build(config.model, shape.dim, shape.targets, shape.dtype, ops,
                              self.algorithm.allocate, self.algorithm.allocate_gradient)
         self.network.init(config.data.seed)
@@ -148,7 +149,7 @@ class Runner:
 
     def consensus(self):
         self.settle()
-        return self.algorithm.consensus(self.network.params.data)
+        return self.network.ops.host(self.algorithm.consensus(self.network.params.data))
 
 
 def check_steps(chosen, config, trial):
@@ -162,7 +163,7 @@ def check(comm, runners, steps):
     ‖w̄ − w̄_r‖/‖w̄_r − w_0‖, of asynchronous ones what `stray` says of their ways.  They compute, whatever the pace.
     Raises Wrong.
     """
-    begin, aims, offs = runners[0].network.params.data.copy(), None, []
+    begin, aims, offs = runners[0].network.ops.host(runners[0].network.params.data).copy(), None, []
     for runner in runners:
         runner.run(runner.network, steps)
         x = runner.consensus()

@@ -151,10 +151,10 @@ class ShortRun:
         chunks = Chunks(store, config.data.chunk)
         self.work = StaticWork(len(chunks), config.data.batch, comm.rank, comm.size)
         self.loader = Loader(store, chunks, self.work, config.data.seed, config.data.ahead, config.train.dtype)
-        self.algorithm = get_algorithm(config.train.algo)(comm, config)
-        train = config.train
-        self.network = build(config.model, store.dim, store.num_targets, train.dtype,
-                             get_backend(train.backend, train.precision, train.dtype), self.algorithm.allocate,
+        train, algorithm = config.train, get_algorithm(config.train.algo)
+        ops = get_backend(train.backend, train.precision, train.dtype, comm.place)
+        self.algorithm = algorithm(ops.reach(comm, algorithm.resident), config)
+        self.network = build(config.model, store.dim, store.num_targets, train.dtype, ops, self.algorithm.allocate,
                              self.algorithm.allocate_gradient)
         self.network.init(config.data.seed)
         p = self.network.params

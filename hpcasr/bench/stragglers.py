@@ -107,7 +107,7 @@ class Racer:
     def __init__(self, comm, runner, work, config):
         self.comm, self.runner, self.work, self.config = comm, runner, work, config
         self.free, self.stale = runner.algorithm.asynchronous or runner.algorithm.comm.size == 1, {}
-        self.begin = runner.network.params.data.copy()
+        self.begin = runner.network.ops.host(runner.network.params.data).copy()
 
     def samples(self, slow, steps):
         """Of a run of all ranks: where the slow one is waited for, so many less that it takes as long."""

@@ -274,6 +274,35 @@ def time_cpu(comm, trial, as_json):
     comm.first(click.echo, json.dumps(found) if as_json else '\n'.join(lines(found)))
 
 
+@bench.command()
+@click.option('--only', multiple=True, metavar='SECTION', help='May be repeated.  [default: all]')
+@click.option('--seconds', type=click.FloatRange(30), default=480, show_default=True,
+              help='For everything; sections for which no time is left are left out.')
+@click.option('--out', 'folder', default='exp/gpu', show_default=True, metavar='DIR',
+              help='There gpu-NAME.json, which grows section by section, and gpu-NAME.txt are written.')
+@click.option('--quick', is_flag=True, help='Tiny sizes, which show that all of it runs, and nothing else.')
+@JSON
+def gpu(only, seconds, folder, quick, as_json):
+    """Check every kernel and training on this GPU against float64, then time them beside PyTorch.
+
+    Sections, each a process of its own: machine, layers, vectors, features, training, steps, parts, levels, latency,
+    ranks, agreement, algorithms.  Checks draw fresh data and poison what is written with NaN; times are medians between
+    events of the device.  Exit status 1 if something is wrong or a section fails, after all others were run.
+
+    \b
+    Examples:
+      hpcasr bench gpu
+      hpcasr bench gpu --only training --only steps --out tests/results
+    """
+    from hpcasr.bench.gpu.run import Trial, bench, failures
+    from hpcasr.errors import CheckFailed
+    trial = Trial(only, seconds, folder, 'quick' if quick else 'full')
+    found, path = bench(trial, lambda line: click.echo(line, err=as_json))
+    click.echo(json.dumps(found) if as_json else f'written to {path}')
+    if failed := list(failures(found)):
+        raise CheckFailed('; '.join(failed))
+
+
 def maybe_size(context, parameter, text):
     return text and size(context, parameter, text)
 

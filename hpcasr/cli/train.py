@@ -12,7 +12,7 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
                'max_skipped': 'train.max_skipped', 'max_staleness': 'exchange.max_staleness',
                'assign': 'exchange.assign', 'progress': 'exchange.progress', 'precision': 'train.precision',
                'hang_timeout': 'train.hang_timeout',
-               'compress': 'compress.method', 'compress_after': 'compress.after'}
+               'compress': 'compress.method', 'compress_after': 'compress.after', 'backend': 'train.backend'}
 
 
 @click.command()
@@ -24,7 +24,9 @@ OPTION_KEYS = {'algo': 'train.algo', 'model': 'model.preset', 'epochs': 'train.e
 @click.option('--epochs', metavar='N', help='Passes over the training data.')
 @click.option('--batch', metavar='N', help='Samples (chunks of frames) per rank and step.')
 @click.option('--chunk', metavar='FRAMES', help='Frames of a sample.')
-@click.option('--precision', metavar='fp32|bf16', help='What products multiply; sums are float32.  [default: fp32]')
+@click.option('--backend', metavar='NAME', help='auto, cpu, reference, or cuda: a GPU for every rank.  [default: auto]')
+@click.option('--precision', metavar='fp32|tf32|bf16',
+              help='What products multiply; sums are float32.  [default: fp32]')
 @click.option('--lr', metavar='RATE', help='Learning rate at a global batch of optim.lr_batch samples.')
 @click.option('--optimizer', metavar='NAME', help='sgd (with momentum) or adam.')
 @click.option('--schedule', metavar='NAME', help='paper, newbob or constant.')

@@ -34,6 +34,16 @@ class Comm:
     def __init__(self):
         self.bytes_sent, self.messages_sent, self.seconds, self.waited = 0, 0, 0.0, 0.0
 
+    @property
+    def machines(self):
+        """[L] the machine of every learner, numbered in the order of their first learners; called by all together."""
+        return (0,)*self.size
+
+    @property
+    def place(self):
+        """How many learners of the same machine come before this one; called by all together."""
+        return self.machines[:self.rank].count(self.machines[self.rank])
+
     def arrange(self, node_size):
         """Let `node_size` learners in a row be a node; 0: those of one machine.  Called by all learners together.
 
@@ -43,6 +53,10 @@ class Comm:
 
     def simulate(self, config):
         """Take up what a config.Simulate says of links and of who goes next; real learners are as they are."""
+
+    def host(self, x):
+        """`x` in the memory of the host, from wherever the vectors of this Comm lie."""
+        return x
 
     def shared(self, n, dtype):
         """An array [n] of zeros that the sums of this node can read in place, where they can; else any.

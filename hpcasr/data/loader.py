@@ -26,14 +26,15 @@ class Loader:
     ahead            batches read in advance
     masks            augment.Masks, or None
     now              the clock that its waiting is measured by
+    zeros            zeros(shape, dtype): memory for what is read, such as GPUs copy fast from
     seconds          time that the training has waited for data so far
     """
 
     def __init__(self, corpus, chunks, work, seed=None, ahead=8, dtype='float32', now=perf_counter,
-                 masks=None):
+                 masks=None, zeros=np.zeros):
         self.corpus, self.chunks, self.work = corpus, chunks, work
         self.seed, self.ahead, self.dtype = seed, ahead, np.dtype(dtype)
-        self.now, self.masks, self.seconds = now, masks, 0.0
+        self.now, self.masks, self.zeros, self.seconds = now, masks, zeros, 0.0
 
     def __iter__(self):
         """(claim, batch) up to the next meeting point, from the state that `work` has now.
@@ -100,7 +101,7 @@ class Loader:
     def read(self, claim, chunks):
         """The Batch of `chunks`."""
         lengths = np.array([stop - start for _, start, stop in chunks], int)
-        x = np.zeros((self.chunks.T, len(chunks), self.corpus.dim), self.dtype)
+        x = self.zeros((self.chunks.T, len(chunks), self.corpus.dim), self.dtype)
         targets = np.zeros((self.chunks.T, len(chunks)), np.int32)
         for b, chunk in enumerate(chunks):
             self.corpus.chunk(*chunk, x[:, b], targets[:, b])

@@ -15,8 +15,8 @@ class Dropout(Layer):
     def forward(self, ops, p, x, context):
         if context.rng is None:
             return x, lambda g, dy, need_dx=True: dy
-        r = ops.asarray(self.draw(context.rng, x.shape), x.dtype)
-        return x*r, lambda g, dy, need_dx=True: dy*r
+        r = ops.asarray(self.draw(context.rng, x.shape))
+        return ops.scale(x, r), lambda g, dy, need_dx=True: ops.scale(dy, r)
 
     def draw(self, rng, shape):
         """r/(1 − q), on the host and in float32 whatever the network's type: the same units are dropped in both."""

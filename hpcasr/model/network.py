@@ -12,7 +12,7 @@ from hpcasr.model.blstm import Blstm
 from hpcasr.model.dropout import Dropout
 from hpcasr.model.layer import Context
 from hpcasr.model.lstm import Lstm
-from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE, SAMPLES, SLOTS, Params, count
+from hpcasr.model.params import ERRORS, FRAMES, LOSS, NONFINITE, SAMPLES, SLOTS, count
 from hpcasr.model.presets import resolve
 from hpcasr.model.softmax import Softmax
 
@@ -30,7 +30,7 @@ def build(config, dim, num_targets, dtype, ops, buffer=None, gradient=None):
     n = count(named)
     memory = buffer(n, dtype) if callable(buffer) else buffer
     gradient = gradient(n + SLOTS, dtype) if callable(gradient) else gradient
-    return Network(model, dim, layers, Params(named, dtype, memory, gradient), ops)
+    return ops.network(Network(model, dim, layers, ops.params(named, dtype, memory, gradient), ops))
 
 
 def parameters(config, dim, num_targets):
@@ -158,6 +158,9 @@ class Network:
         slots[FRAMES], slots[SAMPLES] = batch.frames, batch.samples
         slots[LOSS], slots[ERRORS] = loss, errors
         slots[NONFINITE] = not math.isfinite(loss)
+
+    def reserve(self, T, B):
+        """Raise BadInput where it is known before that steps of B samples of T frames do not fit into memory."""
 
     def describe(self):
         """One line: `blstm 2x128, 40 -> 72 targets, 0.6 M parameters`."""

@@ -18,8 +18,8 @@ class Adam:
 
     def __init__(self, n, dtype, ops, beta1, beta2, epsilon):
         self.ops, self.beta1, self.beta2, self.epsilon, self.t = ops, beta1, beta2, epsilon, 0
-        self.m, self.v = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.zeros(n, dtype))
-        self.scratch = ops.asarray(np.empty(min(n, BLOCK), dtype))
+        self.m, self.v = ops.vector(n, dtype), ops.vector(n, dtype)
+        self.scratch = np.empty(min(n, BLOCK), dtype)
 
     def __call__(self, x, g, lr):
         self.begin()

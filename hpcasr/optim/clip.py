@@ -3,6 +3,7 @@
 import numpy as np
 
 BLOCK = 1 << 16  # entries that are converted at a time
+LARGE = 1 << 22  # the same, of a vector on a GPU
 
 
 def clip(g, largest, norm=None):
@@ -19,5 +20,6 @@ def clip(g, largest, norm=None):
 
 def norm2(g):
     """‖g‖₂, accumulated in float64: squares of float32 overflow, and their sum loses small entries."""
-    blocks = (g[lo:lo + BLOCK].astype(np.float64) for lo in range(0, len(g), BLOCK))
+    size = BLOCK if isinstance(g, np.ndarray) else LARGE
+    blocks = (g[lo:lo + size].astype(np.float64) for lo in range(0, len(g), size))
     return float(np.sqrt(sum(float(b @ b) for b in blocks)))

@@ -16,7 +16,7 @@ class SGD:
 
     def __init__(self, n, dtype, ops, momentum):
         self.ops, self.momentum = ops, momentum
-        self.v, self.scratch = ops.asarray(np.zeros(n, dtype)), ops.asarray(np.empty(min(n, BLOCK), dtype))
+        self.v, self.scratch = ops.vector(n, dtype), np.empty(min(n, BLOCK), dtype)
 
     def __call__(self, x, g, lr):
         self.begin()
