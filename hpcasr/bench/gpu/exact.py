@@ -1,5 +1,7 @@
 """A learner on the GPU beside the same one in float64 on the processor, from the same weights and on the same data."""
 
+import math
+
 import numpy as np
 
 from hpcasr.backend.base import Ops
@@ -83,7 +85,7 @@ def step(ours, batch):
     ours.batch = batch
     ours.run(ours.network, 1)
     p = ours.network.params
-    return p.slots[LOSS]/p.slots[FRAMES], ours.network.ops.host(p.grad)
+    return p.slots[LOSS]/(p.slots[FRAMES] or math.nan), ours.network.ops.host(p.grad)
 
 
 def worst(ours, found, exact):
