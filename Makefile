@@ -19,7 +19,7 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 export PRTE_MCA_rmaps_default_mapping_policy = :oversubscribe
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo an4 so762 test test-openmpi test-slurm test-cuda test-cuda-compile soak lint bench bench-algorithms bench-cpu \
+.PHONY: demo an4 so762 test test-all test-openmpi test-slurm test-cuda test-cuda-compile soak lint bench bench-algorithms bench-cpu \
     bench-gpu bench-wire check-wheel clean
 
 demo: $(VENV)/.demo
@@ -43,8 +43,12 @@ so762: $(VENV)/.demo
 corpus = $(or $(HPCASR_DATA),$(error name the folder of the corpora: make $@ HPCASR_DATA=FOLDER))
 
 test: $(VENV)/.test test-cuda
-	$(BIN)/python -m pytest -m 'not mpi' -q
+	$(BIN)/python -m pytest -m 'not mpi and not slow' -q
 	$(BIN)/mpirun -n 2 $(MPI_TEST)
+
+# those too that are like others: launches with more algorithms, more numbers of ranks
+test-all: $(VENV)/.test test-cuda
+	$(BIN)/python -m pytest -m 'not mpi' -q
 
 # the kernels for GPUs, in Numba's simulator, which a process has or has not; on a GPU: HPCASR_TEST_GPU=1 pytest tests/cuda
 test-cuda: $(VENV)/.test
@@ -59,7 +63,7 @@ test-openmpi:
 
 .PHONY: test-openmpi-here
 test-openmpi-here: $(VENV)/.test
-	$(BIN)/python -m pytest tests/launch/test_failures.py tests/launch/test_resume.py tests/launch/test_recipe.py -q
+	$(BIN)/python -m pytest tests/launch/test_failures.py tests/launch/test_resume.py tests/launch/test_recipe.py -m 'not slow' -q
 	$(BIN)/mpirun -n 2 $(MPI_TEST)
 	$(BIN)/mpirun -n 3 $(MPI_TEST)
 

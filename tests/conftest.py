@@ -20,6 +20,7 @@ LAUNCHER = ('PMI', 'PMIX', 'OMPI', 'PRTE', 'HYDRA', 'MPIR', 'SLURM')
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     config.addinivalue_line('markers', 'launch: starts mpirun itself; run under both MPI libraries')
+    config.addinivalue_line('markers', 'slow: like others that are not; run by make test-all')
     reporter = config.pluginmanager.get_plugin('terminalreporter')
     if reporter and under_mpi(config) and world().rank:  # one report, that of rank 0; failures are printed by end_job
         reporter._tw = TerminalWriter(open(os.devnull, 'w'))

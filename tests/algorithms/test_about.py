@@ -10,6 +10,7 @@ import hpcasr
 from hpcasr.algorithms import ALGORITHMS
 from hpcasr.algorithms import about as subject
 from hpcasr.algorithms.about import About, Case, columns, detail, facts, in_bytes, overview, readme_table, shape
+from hpcasr.backend.base import Ops
 from hpcasr.comm.virtual import World
 from hpcasr.config import KEYS, Config
 from hpcasr.errors import BadInput
@@ -90,7 +91,7 @@ def test_families_in_words():
 @pytest.mark.parametrize('preset', ['tiny', 'dnn', 'swb2000'])
 def test_the_model_is_as_large_as_it_will_be(preset):
     of = case(model__preset=preset, model__layers=1, model__cells=6)
-    assert of.V == 4*build(of.config.model, *shape(preset), 'float32', None).params.size
+    assert of.V == 4*build(of.config.model, *shape(preset), 'float32', Ops()).params.size
     assert case(model__preset=preset, train__dtype='float64').V == 2*case(model__preset=preset).V
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from hpcasr.algorithms import SYNCHRONOUS
 from tests.conftest import done_of
+from tests.launch.few import few, few_groups
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
 PLAN = '--epochs', '2', '--batch', '3', '--lr', '0.3', '--set', 'exchange.meet=2', '--period', '3'
@@ -23,7 +24,7 @@ def lines(folder):
     return [[line.get(k) for k in kept] for line in map(json.loads, text.splitlines())]
 
 
-@pytest.mark.parametrize('variant', VARIANTS, ids=' '.join)
+@pytest.mark.parametrize('variant', few_groups(VARIANTS, 0, 3, 5, 10), ids=' '.join)
 def test_ranks_are_virtual_learners(train, tmp_path, variant):
     algo = '--algo', *variant
     train(3, '--out', 'exp/real', *PLAN, *algo)
@@ -32,7 +33,7 @@ def test_ranks_are_virtual_learners(train, tmp_path, variant):
     assert lines(tmp_path/'exp/virtual') == lines(tmp_path/'exp/real')
 
 
-@pytest.mark.parametrize('variant', VARIANTS, ids=' '.join)
+@pytest.mark.parametrize('variant', few_groups(VARIANTS, 0, 3, 5, 10), ids=' '.join)
 def test_a_line_of_metrics_tells_all_of_the_same_steps(train, tmp_path, variant):
     """By the simulated clock a step takes 0.1 s, and the last one less; nothing is missing or counted twice."""
     train(0, '--out', 'exp/v', *PLAN, '--algo', *variant, '--virtual', '3', '--set', 'report.every=3',
@@ -48,7 +49,10 @@ def test_a_line_of_metrics_tells_all_of_the_same_steps(train, tmp_path, variant)
                for line in steps)
 
 
-@pytest.mark.parametrize('variant', VARIANTS[1:len(SYNCHRONOUS)] + [('push-sum', '--push-delay', '2')], ids=' '.join)
+KILLED = [('push-sum', '--push-delay', '2'), *VARIANTS[1:len(SYNCHRONOUS)]]
+
+
+@pytest.mark.parametrize('variant', few_groups(KILLED, 0, 3), ids=' '.join)
 def test_killed_and_resumed(train, tmp_path, variant):
     """Checkpoints every 20 of about 57 samples, steps of 9: one in the midst of a block, with messages under way."""
     plan = *PLAN, '--algo', *variant, '--checkpoint-every', '20'
@@ -61,7 +65,7 @@ def test_killed_and_resumed(train, tmp_path, variant):
     assert done_of(tmp_path/'exp/cut') == done_of(tmp_path/'exp/whole')
 
 
-@pytest.mark.parametrize('name', list(SYNCHRONOUS)[1:])
+@pytest.mark.parametrize('name', few(SYNCHRONOUS[1:], 0, 3))
 def test_a_signal_to_one_rank_stops_all(train, tmp_path, name):
     plan = *PLAN, '--algo', name
     train(2, '--out', 'exp/cut', *plan, mishap=('usr1', 1, 2), status=75)
@@ -71,14 +75,14 @@ def test_a_signal_to_one_rank_stops_all(train, tmp_path, name):
 
 
 @pytest.mark.parametrize('name', SYNCHRONOUS)
-@pytest.mark.parametrize('ranks', [1, 5, 7])
+@pytest.mark.parametrize('ranks', few([5, 1, 7], 0))
 def test_ranks_without_data(train, tmp_path, name, ranks):
     """More learners than samples in some steps: all of them end, and at the same place."""
     done = train(0, '--out', 'exp/few', *PLAN, '--batch', '9', '--algo', name, '--virtual', str(ranks))
     assert 'Traceback' not in done.stderr and done_of(tmp_path/'exp/few')['epochs'] == 2
 
 
-@pytest.mark.parametrize('name', SYNCHRONOUS)
+@pytest.mark.parametrize('name', few(SYNCHRONOUS, 0, 3, 5))
 def test_a_diverged_learner_ends_all_with_one_line(train, tmp_path, name):
     done = train(0, '--out', 'exp/high', *PLAN, '--lr', '1e41', '--algo', name, '--virtual', '3', status=1)
     assert 'not finite' in done.stderr and 'Traceback' not in done.stderr

@@ -6,6 +6,7 @@ import pytest
 
 from hpcasr.journal import read
 from tests.conftest import done_of
+from tests.launch.few import few
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(240)]
 ALGO = '--algo', 'async-decentralized'
@@ -33,7 +34,7 @@ def test_a_record_is_replayed_by_ranks_and_by_virtual_learners(train, tmp_path, 
     assert done_of(tmp_path/'exp/one') == done_of(tmp_path/'exp/other')
 
 
-@pytest.mark.parametrize('push, pull', [(1, 4), (3, 3)])
+@pytest.mark.parametrize('push, pull', few([(1, 4), (3, 3)], 0))
 @pytest.mark.parametrize('ranks, how', [(3, ()), (0, virtual(3))])
 def test_who_has_no_more_work_keeps_nobody_waiting_for_its_pushes(train, tmp_path, ranks, how, push, pull):
     """Where staleness is bounded, and an epoch ends between a pull and the pushes that belong to it."""
@@ -45,7 +46,7 @@ def test_who_has_no_more_work_keeps_nobody_waiting_for_its_pushes(train, tmp_pat
     assert done_of(tmp_path/'exp/x') == done_of(tmp_path/'exp/y')
 
 
-@pytest.mark.parametrize('assign', ['counter', 'static'])
+@pytest.mark.parametrize('assign', few(['counter', 'static'], 0))
 @pytest.mark.parametrize('ranks, how', [(3, ()), (0, virtual(3))])
 def test_a_signal_stops_all_and_the_record_of_both_parts_is_replayed(train, tmp_path, ranks, how, assign):
     plan = *ALGO, '--epochs', '3', '--batch', '1', '--assign', assign, *how
@@ -138,8 +139,8 @@ def test_what_diverges_is_said_as_of_any_algorithm(train, tmp_path, ranks, how):
     assert done.stderr.count('hpcasr: error:') == 1 and 'not finite at sample' in done.stderr
 
 
-@pytest.mark.parametrize('ranks, how, every, meet', [(3, (), 1, 1), (3, (), 10, 1000), (0, virtual(5), 1, 1),
-                                                     (0, virtual(5), 3, 10)])
+@pytest.mark.parametrize('ranks, how, every, meet', few([(3, (), 1, 1), (3, (), 10, 1000), (0, virtual(5), 1, 1),
+                                                         (0, virtual(5), 3, 10)], 0, 3))
 def test_nothing_is_lost_between_the_learners_and_the_metrics(train, tmp_path, ranks, how, every, meet):
     slow = '--slow-rank', '0=9' if how else '0=2'
     often = '--set', f'report.every={every}', '--set', f'exchange.meet={meet}'

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.conftest import done_of
+from tests.launch.few import few
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(120)]
 UNFIT = pathlib.Path(__file__).parent/'unfit.py'
@@ -46,8 +47,8 @@ def test_synchronous_ones_are_the_same_with_it(train, tmp_path):
     assert done_of(tmp_path/'exp/poll') == done_of(tmp_path/'exp/thread')
 
 
-@pytest.mark.parametrize('mishap, status', [('exception', None), ('usr1', 75), ('kill', None), ('exit', None),
-                                            ('sys-exit', None), ('interrupt', None)])
+@pytest.mark.parametrize('mishap, status', few([('exception', None), ('usr1', 75), ('kill', None), ('exit', None),
+                                                ('sys-exit', None), ('interrupt', None)], 0, 1, 2))
 def test_the_thread_ends_with_the_run(train, tmp_path, mishap, status):
     plan = *PLAN, '--assign', 'static'  # rank 1 has its third step, however busy the machine is
     done = train(2, '--out', 'exp/x', *plan, '--progress', 'thread', mishap=(mishap, 1, 3), status=status)
