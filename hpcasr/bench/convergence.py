@@ -261,9 +261,9 @@ def beside(row, serial):
 
 
 def facts(trial, rows):
-    return {'store': trial.store, 'epochs': trial.epochs, 'ranks': trial.ranks, 'batch': trial.batch,
-            'training': trial.more, 'sweep': list(trial.sweep), 'compress': list(trial.compress), 'seeds': trial.seeds,
-            'runs': rows}
+    return {'store': trial.store, 'epochs': trial.epochs, 'ranks': trial.ranks, 'many': trial.many,
+            'batch': trial.batch, 'training': trial.more, 'sweep': list(trial.sweep), 'compress': list(trial.compress),
+            'seeds': trial.seeds, 'runs': rows}
 
 
 def failures(found):
@@ -273,8 +273,10 @@ def failures(found):
 
 def lines(found):
     """The figures as text."""
-    yield (f'{found["store"]}: {found["epochs"]} epoch{"s"[:found["epochs"] > 1]}, {found["ranks"]} virtual learners x '
-           f'{found["batch"]} samples; hpcasr train {found["training"]}')
+    learners, batch = (found['many'], '/'.join(map(str, found['sweep']))) if found['sweep'] else (
+        found['ranks'], found['batch'])
+    yield (f'{found["store"]}: {found["epochs"]} epoch{"s"[:found["epochs"] > 1]}, {learners} virtual learners x '
+           f'{batch} samples; hpcasr train {found["training"]}')
     if found['compress']:
         yield from coded.lines(found['runs'])
         return
