@@ -21,6 +21,7 @@ from hpcasr.data.loader import Loader
 from hpcasr.data.sampler import Chunks
 from hpcasr.data.store import Store
 from hpcasr.data.work import StaticWork
+from hpcasr.drill import NO_DRILL
 from hpcasr.errors import BadInput
 from hpcasr.model.network import build
 from hpcasr.model.params import NONFINITE, STOP
@@ -144,6 +145,8 @@ class ShortRun:
     marks   [(time, seconds waited for data so far)], at the start and after every step
     """
 
+    drill = NO_DRILL
+
     def __init__(self, path, config, comm, steps):
         config = replace(config, train=replace(config.train, epochs=sys.maxsize))
         self.config, self.comm, self.steps, self.marks = config, comm, steps, []
@@ -176,8 +179,12 @@ class ShortRun:
     def mark(self):
         self.marks.append((perf_counter(), self.loader.seconds))
 
-    def record(self, claim, batch):
+    def computed(self, claim, batch):
+        """As Run.computed."""
         batch.check()
+        self.network.params.slots[STOP] = self.stop
+
+    def record(self, claim):
         assert not self.network.params.slots[NONFINITE], 'random data of unit variance cannot make the loss infinite'
         self.mark()
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import h5py
 
 from hpcasr.data.disk import Disk
-from hpcasr.data.store_seal import holes, require_sound, seal, unseal
+from hpcasr.data.store_seal import ROOM, holes, require_sound, seal
 from hpcasr.errors import BadInput
 
 FORMAT, VERSION = 'hpcasr-store', 1
@@ -71,8 +71,7 @@ def changing(path, room):
     except OSError as e:
         raise BadInput(f'{path}: {e.strerror}') from None
     try:
-        unseal(disk)
-        disk.reserve(room)
+        disk.reserve(room + ROOM)  # first: without room the old seal stays; then HDF5 writes over it
         with h5py.File(disk, 'r+', libver='v110') as f:
             yield f
             left_out = holes(f)

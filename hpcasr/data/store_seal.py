@@ -26,6 +26,7 @@ from hpcasr.given import opened
 MAGIC, SIGNATURE = b'hpcasrS1', b'\x89HDF\r\n\x1a\n'  # ours, that of HDF5
 TAIL = np.dtype([('magic', 'S8'), ('holes', '<i8'), ('size', '<i8'), ('crc', '<u4')])
 LEFT_OUT = 'frames', 'targets', 'segments'
+ROOM = 16*len(LEFT_OUT) + TAIL.itemsize  # bytes of the largest seal
 BLOCK = 1 << 20  # bytes read at once
 PROBE = Path(__file__).with_name('store_probe.py')
 PATIENCE = 300  # seconds for a process to open a store, perhaps through a slow file system
@@ -44,12 +45,6 @@ def seal(disk, holes):
     tail = np.array([(MAGIC, len(holes), size, checksum(disk, size, holes))], TAIL)
     disk.seek(size)
     disk.write(holes.tobytes() + tail.tobytes())
-
-
-def unseal(disk):
-    """Cut the seal off the open file `disk`, if there is one: it is about to be changed."""
-    if found := find(disk):
-        disk.truncate(found[0])
 
 
 def find(f):

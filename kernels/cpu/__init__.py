@@ -64,7 +64,8 @@ def state():
 
 def options():
     """What the environment tells Numba, of the processor to compile for, for example."""
-    return sorted(item for item in os.environ.items() if item[0].startswith('NUMBA_') and item[0] != 'NUMBA_CACHE_DIR')
+    return sorted(item for item in os.environ.items() if item[0].startswith('NUMBA_') and item[0] != 'NUMBA_CACHE_DIR'
+                  and not item[0].startswith('NUMBA_CUDA_'))  # of GPUs, which kernels/cuda/launch.py sets
 
 
 def cpuinfo():

@@ -8,7 +8,7 @@ import zlib
 import h5py
 import numpy as np
 
-from hpcasr.data.store_seal import holes, seal, unseal
+from hpcasr.data.store_seal import find, holes, seal
 from hpcasr.journal import cut
 from hpcasr.journal import piece as framed
 from tests.fuzz.mutate import VALUES, pick, spoilt
@@ -16,6 +16,12 @@ from tests.fuzz.mutate import VALUES, pick, spoilt
 ODD = (np.zeros(0), np.zeros(3, 'i4'), np.full(4, np.nan), np.zeros((2, 2)), np.int64(-1), np.int64(2**62),
        np.float64(np.nan),
        np.bytes_(b'{'), np.zeros((1, 0)), np.full(5, -1, 'i8'), np.zeros(2, 'c16'), np.zeros(3, 'S5'), np.zeros(2, '?'))
+
+
+def unseal(f):
+    """Cut the seal off the open file f, if there is one."""
+    if found := find(f):
+        f.truncate(found[0])
 
 
 def entry(rng, content):

@@ -20,7 +20,7 @@ from hpcasr.data import store_seal
 from hpcasr.data.store import Store
 from hpcasr.decode.search import Graph
 from hpcasr.errors import BadInput
-from tests.fuzz import cell, places, seeds
+from tests.fuzz import cell, places, seeds, special
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.cell import Cell
 from tests.fuzz.readers import READERS, Reader
@@ -129,7 +129,7 @@ def crash_at_the_third(folder, seen=[]):  # noqa: B006  of the process
 def without_seal(path):
     """A store as an earlier version left it: without a seal."""
     with open(path, 'r+b') as f:
-        store_seal.unseal(f)
+        special.unseal(f)
     return path
 
 
