@@ -161,8 +161,9 @@ class Checkpoints:
 
     def load(self, path, rank=None):
         """(shared, own) as they were saved, the latter by learner `rank`; None: by this one."""
-        own = path/own_file(self.comm.rank if rank is None else rank)
-        return read_h5(path/'shared.h5'), read_h5(own) if own.exists() else {}
+        own = own_file(self.comm.rank if rank is None else rank)
+        listed = own in json_of(path/'manifest.json')['files']  # nobody has compared the checksum of another
+        return read_h5(path/'shared.h5'), read_h5(path/own) if listed else {}
 
 
 class Draft:
